@@ -1,0 +1,119 @@
+"""The table: what is measured by which benchmark, against what, and what is to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+Results = Mapping[tuple[str, str], float]
+"""(metric, contender) -> median over the runs."""
+
+
+class Against(Enum):
+    """How a row is set against its floor."""
+
+    NOTHING = "as measured"
+    TIMES = "divided by the floor"
+    MORE = "less the floor"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    what: str
+    bench: str
+    metric: str
+    reach: float
+    unit: str
+    at_least: bool
+    contender: str = "plasmid"
+    floor: str = ""
+    against: Against = Against.NOTHING
+
+    def score(self, results: Results) -> float:
+        """The figure to compare with `reach`; KeyError if something was not measured."""
+        value = results[self.metric, self.contender]
+        match self.against:
+            case Against.TIMES:
+                return value / results[self.metric, self.floor]
+            case Against.MORE:
+                return value - results[self.metric, self.floor]
+        return value
+
+    def reached(self, score: float) -> bool:
+        return score >= self.reach if self.at_least else score <= self.reach
+
+
+def least(name: str, what: str, bench: str, metric: str, reach: float, unit: str) -> Row:
+    return Row(name, what, bench, metric, reach, unit, at_least=True)
+
+
+def most(name: str, what: str, bench: str, metric: str, reach: float, unit: str) -> Row:
+    return Row(name, what, bench, metric, reach, unit, at_least=False)
+
+
+def times(name: str, what: str, bench: str, metric: str, reach: float, floor: str) -> Row:
+    return Row(
+        name, what, bench, metric, reach, f"x {floor}", True, floor=floor, against=Against.TIMES
+    )
+
+
+# A growth up to this is called linear: neighbouring tenths of one run differ by as much on a
+# machine that does other things, too.
+LINEAR = 1.3
+
+ROWS = [
+    least("put-int", "put of an int, then drop", "small", "put_int", 500e3, "1/s"),
+    least("put-100-bytes", "put of 100 bytes, then drop", "small", "put_100_bytes", 500e3, "1/s"),
+    least("get-int", "get of an int", "small", "get_int", 1e6, "1/s"),
+    most("get-100-mb", "get of a 100 MB array", "large", "get_100_mb", 10, "us"),
+    most("get-1-gb", "get of a 1 GB array", "large", "get_1_gb", 10, "us"),
+    times("put-warm", "put of 100 MB into warm memory", "large", "put_warm", 0.8, "copyto"),
+    times("put-fresh", "put of 100 MB into fresh memory", "large", "put_fresh", 1.5, "fault"),
+    most("round-trip", "no-op task, submit and get", "tasks", "round_trip", 30, "us"),
+    least("batch", "10,000 no-op tasks, 2 workers", "tasks", "batch", 80e3, "1/s"),
+    Row(
+        "together",
+        "two processes putting small objects",
+        "contention",
+        "put_together",
+        1.2,
+        "x one",
+        at_least=True,
+        contender="2 processes",
+        floor="1 process",
+        against=Against.TIMES,
+    ),
+    Row(
+        "import",
+        "import plasmid",
+        "start",
+        "import",
+        60,
+        "ms more",
+        at_least=False,
+        floor="pass",
+        against=Against.MORE,
+    ),
+    most("first-result", "init to the first result", "start", "first_result", 400, "ms"),
+    most("idle-cpu", "CPU time of a session, idle 10 s", "idle", "idle_cpu", 1, "ms"),
+    most("idle-memory", "memory of an idle worker (PSS)", "idle", "idle_pss", 60, "MB"),
+]
+for stored, number in (("objects", "1,000,000 objects"), ("tasks", "100,000 queued tasks")):
+    for metric, what in (
+        ("growth", f"{number}: last tenth to first"),
+        ("next_put", f"{number}: next put to before"),
+    ):
+        ROWS.append(
+            Row(
+                f"many-{stored}-{metric.replace('_', '-')}",
+                what,
+                "many",
+                f"{stored}_{metric}",
+                LINEAR,
+                "x",
+                at_least=False,
+                contender=stored,
+            )
+        )

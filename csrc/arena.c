@@ -1,0 +1,216 @@
+/* arena.c - create, attach, carve up; see arena.h and layout.h. */
+#include "arena.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "os.h"
+
+enum {
+    ENTRIES = 4 << 20,
+    HOLDS = 8 << 20,
+    TASKS = 4 << 20,
+    KEYS = 1 << 20,
+    BUCKETS = 1 << 20,
+    PAGE = 4096,
+};
+
+static uint64_t fingerprint(void)
+{
+    const uint64_t sizes[] = {sizeof(pm_header_shm), sizeof(pm_client_shm),   sizeof(pm_entry_shm),
+                              sizeof(pm_hold_shm),   sizeof(pm_task_shm),     sizeof(pm_key_shm),
+                              sizeof(pm_waiter_shm), sizeof(pthread_mutex_t), PM_UNDO_MAX,
+                              PM_CLIENTS,            PM_WAITERS};
+    uint64_t f = UINT64_C(0xcbf29ce484222325);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        f = (f ^ sizes[i]) * UINT64_C(0x100000001b3);
+    return f;
+}
+
+static uint64_t carve(uint64_t *end, uint64_t bytes)
+{
+    uint64_t at = *end;
+    *end = (at + bytes + PAGE - 1) / PAGE * PAGE;
+    return at;
+}
+
+static uint64_t carve_pool(pm_pool_shm *p, uint64_t *end, uint64_t n, uint64_t stride, uint64_t link)
+{
+    *p = (pm_pool_shm){.capacity = n, .stride = stride, .link = link};
+    return p->offset = carve(end, n * stride);
+}
+
+static void plan(pm_header_shm *h, uint64_t heap_bytes)
+{
+    uint64_t end = 0;
+    carve(&end, sizeof(pm_header_shm));
+    h->clients = carve(&end, PM_CLIENTS * sizeof(pm_client_shm));
+    h->waiters = carve(&end, PM_CLIENTS * PM_WAITERS * sizeof(pm_waiter_shm));
+    carve_pool(&h->entries, &end, ENTRIES, sizeof(pm_entry_shm), offsetof(pm_entry_shm, link));
+    carve_pool(&h->holds, &end, HOLDS, sizeof(pm_hold_shm), offsetof(pm_hold_shm, next));
+    carve_pool(&h->tasks, &end, TASKS, sizeof(pm_task_shm), offsetof(pm_task_shm, next));
+    carve_pool(&h->keys, &end, KEYS, sizeof(pm_key_shm), offsetof(pm_key_shm, next));
+    h->bucket_count = BUCKETS;
+    h->buckets = carve(&end, BUCKETS * sizeof(pm_j64));
+    h->heap_bytes = (heap_bytes + PAGE - 1) / PAGE * PAGE;
+    h->present = carve(&end, (h->heap_bytes / PM_CHUNK / 64 + 1) * sizeof(pm_a64));
+    h->pages = carve(&end, pm__heap_table_bytes(h->heap_bytes));
+    end = (end + PM_CHUNK - 1) / PM_CHUNK * PM_CHUNK;
+    h->heap = carve(&end, h->heap_bytes);
+    h->size = end;
+}
+
+static void point(pm_arena *a)
+{
+    char *base = a->map.base;
+    pm_header_shm *h = a->h;
+    a->clients = (pm_client_shm *)(base + h->clients);
+    a->waiters = (pm_waiter_shm *)(base + h->waiters);
+    a->entries = (pm_entry_shm *)(base + h->entries.offset);
+    a->holds = (pm_hold_shm *)(base + h->holds.offset);
+    a->tasks = (pm_task_shm *)(base + h->tasks.offset);
+    a->keys = (pm_key_shm *)(base + h->keys.offset);
+    a->buckets = (pm_j64 *)(base + h->buckets);
+    a->present = (pm_a64 *)(base + h->present);
+    pm_lock_open(&a->lock, &h->lock, base);
+    pm__heap_open(&a->heap, &a->lock, &h->heap_shm, base, h->pages, h->heap);
+}
+
+static char *private_table(uint64_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    madvise(at, bytes, MADV_DONTDUMP);
+    madvise(at, bytes, MADV_DONTFORK);
+    return at;
+}
+
+static uint64_t mapped_bytes(const pm_header_shm *h)
+{
+    return (h->heap_bytes / PM_CHUNK / 64 + 1) * sizeof(uint64_t);
+}
+
+static int open_maps(pm_arena *a, uint64_t size)
+{
+    a->map.size = size;
+    int rc = pm__os_map(a->fd, 0, size, true, &a->map.base);
+    if (rc)
+        return rc;
+    a->h = (pm_header_shm *)a->map.base;
+    return PM_OK;
+}
+
+static int open_rest(pm_arena *a)
+{
+    point(a);
+    int rc = pm__os_map(a->fd, a->h->heap, a->h->heap_bytes, false, &a->readable);
+    if (rc)
+        return rc;
+    a->local = (pm_local *)private_table(a->h->entries.capacity * sizeof(pm_local));
+    a->mapped = (_Atomic uint64_t *)private_table(mapped_bytes(a->h));
+    a->pid = getpid();
+    a->cores = pm__os_cores();
+    return a->local && a->mapped ? PM_OK : PM_ESYS;
+}
+
+static int format(pm_arena *a, const pm_header_shm *planned, uint64_t cpu_units)
+{
+    pm_header_shm *h = a->h;
+    *h = *planned;
+    h->version = PM_VERSION;
+    h->fingerprint = fingerprint();
+    h->pid_ns = pm__os_pid_namespace();
+    h->cpu_total = cpu_units;
+    h->cpu_free.v = cpu_units;
+    int rc = pm__os_random(h->session, sizeof h->session);
+    if (!rc)
+        rc = pm_lock_init(&h->lock);
+    if (rc)
+        return rc;
+    rc = open_rest(a);
+    if (rc)
+        return rc;
+    pm__heap_format(&a->heap, h->heap_bytes);
+    pm_a64_store(&h->magic, PM_MAGIC); /* last: whoever sees it sees all of the above */
+    return PM_OK;
+}
+
+int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a)
+{
+    pm_header_shm planned = {0};
+    *a = (pm_arena){.fd = -1, .bell = -1};
+    if (heap_bytes < 16 * PAGE || heap_bytes > UINT64_C(1) << 44)
+        return PM_EINVAL;
+    plan(&planned, heap_bytes);
+    int rc = pm__os_memfd(planned.size, &a->fd);
+    if (!rc)
+        rc = open_maps(a, planned.size);
+    if (!rc)
+        rc = format(a, &planned, cpu_units);
+    if (rc)
+        pm__arena_unmap(a);
+    return rc;
+}
+
+void pm__arena_alias(pm_arena *copy)
+{
+    copy->local = NULL;
+    copy->deferred = 0;
+    copy->gone = 0;
+    copy->watch = NULL;
+    point(copy);
+}
+
+static int recognise(const pm_arena *a)
+{
+    const pm_header_shm *h = a->h;
+    if (pm_a64_load(&h->magic) != PM_MAGIC || h->version != PM_VERSION ||
+        h->fingerprint != fingerprint() || h->size != a->map.size)
+        return PM_ELAYOUT;
+    /* Robust futexes compare thread ids of the dying task's own namespace: a client of another namespace could
+     * steal the lock from a living holder [R 4]. */
+    if (h->pid_ns != pm__os_pid_namespace())
+        return PM_ENAMESPACE;
+    return pm_a64_load(&h->ending) ? PM_EGONE : PM_OK;
+}
+
+int pm__arena_attach(int fd, pm_arena *a)
+{
+    uint64_t size = 0;
+    *a = (pm_arena){.fd = -1, .bell = -1};
+    int rc = pm__os_size(fd, &size);
+    if (!rc && size < sizeof(pm_header_shm))
+        rc = PM_ELAYOUT;
+    if (!rc && (a->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
+        rc = PM_ESYS;
+    if (!rc)
+        rc = open_maps(a, size);
+    if (!rc)
+        rc = recognise(a);
+    if (!rc)
+        rc = open_rest(a);
+    if (rc)
+        pm__arena_unmap(a);
+    return rc;
+}
+
+void pm__arena_unmap(pm_arena *a)
+{
+    int e = errno;
+    if (a->local)
+        munmap(a->local, a->h->entries.capacity * sizeof(pm_local));
+    if (a->mapped)
+        munmap((void *)a->mapped, mapped_bytes(a->h));
+    if (a->readable)
+        pm__os_unmap(a->readable, a->h->heap_bytes);
+    if (a->map.base)
+        pm__os_unmap(a->map.base, a->map.size);
+    if (a->fd >= 0)
+        close(a->fd);
+    *a = (pm_arena){.fd = -1, .bell = -1};
+    errno = e;
+}

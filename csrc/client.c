@@ -1,0 +1,346 @@
+/* client.c - see client.h. */
+#include "client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "crash.h"
+#include "os.h"
+
+enum {
+    STOPPED_NS = 1000000000, /* how long a stopped holder of the lock is waited for [R 9] */
+    PAGE = 4096,
+};
+
+struct pm_watch {
+    pthread_t thread;
+    pm_arena *a;
+    enum pm_kind kind;
+    int driver; /* pidfd, or -1 */
+    int stop;   /* eventfd */
+    int rc;     /* of the claim */
+    sem_t claimed;
+};
+
+static _Atomic uint32_t forks; /* of this process and its ancestors since they loaded the core */
+
+static void forked(void)
+{
+    forks++;
+}
+
+__attribute__((constructor)) static void count_forks(void)
+{
+    pthread_atfork(NULL, NULL, forked);
+}
+
+bool pm__inherited(const pm_arena *a)
+{
+    return a->forks != forks;
+}
+
+/* ---- entering and leaving ---------------------------------------------------------------------------------- */
+
+static _Thread_local struct {
+    pid_t holder;
+    uint64_t since;
+    pid_t stopped;
+} patience;
+
+static uint64_t kind_of_process(const pm_arena *a, pid_t pid)
+{
+    for (uint64_t i = 0; i < pm__client_high(a); i++)
+        if (a->clients[i].kind.v && (pid_t)a->clients[i].pid.v == pid)
+            return a->clients[i].kind.v; /* read beside the lock: a slot changes hands only when its owner is gone */
+    return PM_GUEST;
+}
+
+/* The lock was busy for a whole slice. An undo journal must not be stolen from a live process, so a stopped one is
+ * either made dead or named. */
+static int diagnose(pm_arena *a)
+{
+    pid_t holder = pm_lock_holder(&a->lock);
+    uint64_t now = pm__os_now();
+    if (holder != patience.holder || holder == 0) {
+        patience.holder = holder;
+        patience.since = now;
+        return PM_EAGAIN;
+    }
+    if (now - patience.since < STOPPED_NS || !pm__os_stopped(holder))
+        return PM_EAGAIN;
+    pid_t pid = pm__os_process_of(holder);
+    uint64_t kind = kind_of_process(a, pid);
+    if (kind == PM_KEEPER || kind == PM_WORKER) {
+        kill(pid, SIGKILL);
+        return PM_EAGAIN;
+    }
+    patience.stopped = pid;
+    return PM_ESTOPPED;
+}
+
+pid_t pm__stopped_holder(void)
+{
+    return patience.stopped;
+}
+
+int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
+{
+    if (pm__inherited(a))
+        return PM_EFORKED;
+    if (a->gone)
+        return PM_EGONE;
+    int rc = pm_lock_acquire(&a->lock, how);
+    if (rc == PM_EAGAIN && how == PM_WAIT)
+        return diagnose(a);
+    if (rc)
+        return rc;
+    patience.holder = 0;
+    op->a = a;
+    op->nwakes = op->ncounts = op->nlooks = 0;
+    op->fresh = NULL;
+    op->ring = op->everyone = a->lock.repaired;
+    if (a->gone) { /* pm_leave() on another thread was faster: what this process held is no longer its own */
+        pm__leave(op);
+        return PM_EGONE;
+    }
+    return PM_OK;
+}
+
+static void look_again(pm_a64 *word, uint64_t value, pm_futex *asleep)
+{
+    atomic_store(&word->v, value);
+    if (atomic_exchange(&asleep->v, 0))
+        pm__os_wake(asleep, 1);
+}
+
+/* Fault the pages that the next records will need while nobody waits for us: a fault under the lock costs everyone
+ * 3 us [R 26]. */
+static void touch_ahead(const pm_op *op)
+{
+    const char *ahead = op->fresh + 2 * PAGE;
+    if (((uintptr_t)op->fresh & (PAGE - 1)) < PAGE / 4 && ahead < op->a->map.base + op->a->map.size)
+        (void)*(const volatile char *)ahead;
+}
+
+int pm__leave(pm_op *op)
+{
+    int rc = pm_lock_release(&op->a->lock);
+    PM_CRASH(BEFORE_WAKE);
+    if (op->fresh)
+        touch_ahead(op);
+    /* order: the commit published the entries -> missing -> asleep; the other side is await() in wait.c */
+    for (uint32_t i = 0; i < op->ncounts; i++)
+        if ((int64_t)atomic_fetch_sub(&op->counts[i]->missing.v, 1) <= 1 && atomic_exchange(&op->counts[i]->asleep.v, 0))
+            pm__os_wake(&op->counts[i]->asleep, 1);
+    for (uint32_t i = 0; i < op->nlooks; i++)
+        look_again(&op->looks[i]->missing, 0, &op->looks[i]->asleep);
+    for (uint32_t i = 0; i < op->nwakes; i++)
+        if (atomic_exchange(&op->wakes[i]->v, 0))
+            pm__os_wake(op->wakes[i], 1);
+    if (op->everyone)
+        pm__wake_everyone(op->a);
+    if (op->ring && op->a->bell >= 0)
+        pm__os_eventfd_ring(op->a->bell);
+    return rc;
+}
+
+/* ---- waking ------------------------------------------------------------------------------------------------ */
+
+void pm__wake_later(pm_op *op, pm_futex *asleep)
+{
+    if (atomic_load(&asleep->v) == 0)
+        return; /* it looks again before it sleeps: see the order box in wait.c */
+    if (op->nwakes == PM_WAKES)
+        op->everyone = true;
+    else
+        op->wakes[op->nwakes++] = asleep;
+}
+
+void pm__wake_everyone(pm_arena *a)
+{
+    for (uint64_t i = 0; i < pm__client_high(a); i++) {
+        pm_client_shm *c = &a->clients[i];
+        look_again(&c->bell, 1, &c->asleep);
+        uint64_t used = pm_a64_load(&c->waiters);
+        for (int w = 0; w < PM_WAITERS; w++)
+            if (used >> w & 1)
+                look_again(&pm__waiter(a, i, w)->missing, 0, &pm__waiter(a, i, w)->asleep);
+    }
+}
+
+uint64_t pm__client_high(const pm_arena *a)
+{
+    /* A journaled word read beside the lock: too low misses a client that is only just attaching and will look
+     * for itself, too high looks at a slot that was never used, whose words are all 0. */
+    uint64_t high = *(const volatile uint64_t *)&a->h->client_high.v;
+    return high < PM_CLIENTS ? high : PM_CLIENTS;
+}
+
+int pm__waiter_take(pm_arena *a)
+{
+    pm_a64 *used = &pm__me(a)->waiters;
+    uint64_t bits = pm_a64_load(used);
+    for (;;) {
+        int w = __builtin_ctzll(~bits); /* PM_WAITERS < 64: a bit is always clear */
+        if (w >= PM_WAITERS)
+            return -1;
+        if (pm_a64_cas(used, &bits, bits | UINT64_C(1) << w))
+            return w;
+    }
+}
+
+void pm__waiter_give(pm_arena *a, int waiter)
+{
+    atomic_fetch_and(&pm__me(a)->waiters.v, ~(UINT64_C(1) << waiter));
+    if (atomic_load(&a->want_waiter.v) && atomic_exchange(&a->want_waiter.v, 0))
+        pm__os_wake(&a->want_waiter, PM_CLIENTS);
+}
+
+void pm__waiters_drain(pm_arena *a)
+{
+    atomic_store(&a->want_waiter.v, 1);
+    while (atomic_load(&pm__me(a)->waiters.v)) {
+        pm__os_sleep(&a->want_waiter, 1, 0);
+        atomic_store(&a->want_waiter.v, 1);
+    }
+}
+
+/* ---- the watcher thread ------------------------------------------------------------------------------------ */
+
+/* A slot whose life lock we now hold. The lock is taken before the slot is marked as used, so a used slot always has
+ * an owner whose death shows. */
+static int free_slot(pm_op *op, uint64_t *slot)
+{
+    pm_arena *a = op->a;
+    uint64_t high = a->h->client_high.v;
+    for (uint64_t i = 0; i < high; i++) {
+        if (a->clients[i].kind.v == 0 && pm_life_take(&a->clients[i].life) != PM_LIFE_HELD) {
+            *slot = i;
+            return PM_OK;
+        }
+    }
+    if (high == PM_CLIENTS)
+        return PM_ETABLE;
+    int rc = pm_life_init(&a->clients[high].life);
+    if (rc)
+        return rc;
+    pm_life_take(&a->clients[high].life);
+    pm_set(&a->lock, &a->h->client_high, high + 1);
+    *slot = high;
+    return PM_OK;
+}
+
+static int claim(struct pm_watch *w)
+{
+    pm_arena *a = w->a;
+    pm_op op;
+    uint64_t start = pm__os_start_time(getpid());
+    int rc;
+    while ((rc = pm__enter(&op, a, PM_WAIT)) == PM_EAGAIN)
+        ;
+    if (rc)
+        return rc;
+    rc = pm_a64_load(&a->h->ending) ? PM_EGONE : free_slot(&op, &a->slot);
+    if (rc == PM_OK) {
+        pm_client_shm *c = pm__me(a);
+        a->epoch = c->epoch.v;
+        a->kind = w->kind;
+        pm_set(&a->lock, &c->kind, w->kind);
+        pm_set(&a->lock, &c->pid, (uint64_t)getpid());
+        pm_set(&a->lock, &c->start_time, start);
+        if (w->kind == PM_WORKER)
+            pm_set(&a->lock, &a->h->workers, a->h->workers.v + 1);
+        op.ring = true; /* the keeper opens a pidfd for us */
+    }
+    int left = pm__leave(&op);
+    return rc ? rc : left;
+}
+
+static void *watch(void *arg)
+{
+    struct pm_watch *w = arg;
+    pthread_setname_np(pthread_self(), "plasmid-watch");
+    w->rc = claim(w);
+    bool claimed = w->rc == PM_OK;
+    sem_post(&w->claimed);
+    if (!claimed)
+        return NULL;
+    struct pollfd fds[2] = {{.fd = w->stop, .events = POLLIN}, {.fd = w->driver, .events = POLLIN}};
+    for (;;) {
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        if (fds[0].revents)
+            return NULL; /* the life lock is not given back: to all others this is a death */
+        if (fds[1].revents && w->kind != PM_GUEST)
+            kill(getpid(), SIGKILL);
+        if (fds[1].revents) {
+            w->a->gone = 1;
+            fds[1].fd = -1;
+            pm__wake_everyone(w->a);
+        }
+    }
+}
+
+static int start_thread(struct pm_watch *w)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 128 * 1024);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited by the thread */
+    int e = pthread_create(&w->thread, &attr, watch, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    errno = e;
+    return e ? PM_ESYS : PM_OK;
+}
+
+static void free_watch(struct pm_watch *w)
+{
+    if (w->stop >= 0)
+        close(w->stop);
+    sem_destroy(&w->claimed);
+    free(w);
+}
+
+int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd)
+{
+    struct pm_watch *w = calloc(1, sizeof *w);
+    if (!w)
+        return PM_ESYS;
+    *w = (struct pm_watch){.a = a, .kind = kind, .driver = driver_pidfd, .stop = eventfd(0, EFD_CLOEXEC)};
+    sem_init(&w->claimed, 0, 0);
+    a->forks = forks;
+    int rc = w->stop < 0 ? PM_ESYS : start_thread(w);
+    if (rc == PM_OK) {
+        while (sem_wait(&w->claimed))
+            ;
+        rc = w->rc;
+        if (rc)
+            pthread_join(w->thread, NULL);
+    }
+    if (rc) {
+        free_watch(w);
+        return rc;
+    }
+    a->watch = w;
+    return PM_OK;
+}
+
+void pm__client_stop(pm_arena *a)
+{
+    struct pm_watch *w = a->watch;
+    if (!w)
+        return;
+    pm__os_eventfd_ring(w->stop);
+    pthread_join(w->thread, NULL);
+    free_watch(w);
+    a->watch = NULL;
+}

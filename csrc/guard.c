@@ -1,0 +1,214 @@
+/* guard.c - see guard.h. */
+#include "guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "err.h"
+#include "os.h"
+
+enum {
+    FDS = 8,
+    HIGH_FD = 16,        /* copies to pass on stand from here, clear of the numbers they become */
+    QUICK_NS = 500000000, /* a keeper that lived no longer than this died of its start */
+    QUICK_MAX = 5,
+};
+
+struct pm_guard {
+    pthread_t thread;
+    char **argv, **envp;
+    int fds[FDS], nfds;
+    pthread_mutex_t mutex; /* guards pid against stop */
+    pid_t pid;
+    int pidfd;
+    _Atomic bool stopping, failed;
+};
+
+static char **copy_strings(char *const from[])
+{
+    size_t n = 0;
+    while (from[n])
+        n++;
+    char **to = calloc(n + 1, sizeof *to);
+    for (size_t i = 0; to && i < n; i++)
+        to[i] = strdup(from[i]);
+    return to;
+}
+
+static void free_strings(char **s)
+{
+    for (size_t i = 0; s && s[i]; i++)
+        free(s[i]);
+    free(s);
+}
+
+static int file_actions(const pm_guard *g, posix_spawn_file_actions_t *fa)
+{
+    int e = posix_spawn_file_actions_init(fa);
+    for (int i = 0; i < 3 && !e; i++)
+        e = posix_spawn_file_actions_addopen(fa, i, "/dev/null", i ? O_WRONLY : O_RDONLY, 0);
+    for (int i = 0; i < g->nfds && !e; i++)
+        e = posix_spawn_file_actions_adddup2(fa, g->fds[i], 3 + i);
+    return e;
+}
+
+static int spawn(pm_guard *g)
+{
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigdefault(&attr, &all);
+    int e = file_actions(g, &fa);
+    pthread_mutex_lock(&g->mutex);
+    if (!e && g->stopping)
+        e = ECANCELED;
+    if (!e)
+        e = posix_spawn(&g->pid, g->argv[0], &fa, &attr, g->argv, g->envp);
+    if (g->pidfd >= 0)
+        close(g->pidfd);
+    g->pidfd = e ? -1 : (int)syscall(SYS_pidfd_open, g->pid, 0);
+    if (e)
+        g->pid = 0;
+    pthread_mutex_unlock(&g->mutex);
+    posix_spawn_file_actions_destroy(&fa);
+    posix_spawnattr_destroy(&attr);
+    errno = e;
+    return e ? PM_ESYS : PM_OK;
+}
+
+/* Until the keeper is gone. A stopped one is of no use, and holds nothing that a new one could not find: kill it. */
+static void await_end(pm_guard *g)
+{
+    siginfo_t info;
+    for (;;) {
+        info.si_pid = 0;
+        if (waitid(P_PID, (id_t)g->pid, &info, WEXITED | WSTOPPED) == 0) {
+            if (info.si_code == CLD_STOPPED)
+                kill(g->pid, SIGKILL);
+            else if (info.si_pid)
+                return;
+        } else if (errno != EINTR) { /* the program reaped our child: its pidfd still tells */
+            struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
+            while (g->pidfd >= 0 && poll(&p, 1, -1) < 0)
+                ;
+            return;
+        }
+    }
+}
+
+static void *guard(void *arg)
+{
+    pm_guard *g = arg;
+    int quick = 0;
+    pthread_setname_np(pthread_self(), "plasmid-guard");
+    while (!g->stopping) {
+        uint64_t began = pm__os_now();
+        await_end(g);
+        quick = pm__os_now() - began < QUICK_NS ? quick + 1 : 0;
+        if (g->stopping)
+            break;
+        if (quick > QUICK_MAX || spawn(g)) {
+            g->failed = !g->stopping;
+            break;
+        }
+    }
+    return NULL;
+}
+
+static void destroy(pm_guard *g)
+{
+    free_strings(g->argv);
+    free_strings(g->envp);
+    for (int i = 0; i < g->nfds; i++)
+        close(g->fds[i]);
+    if (g->pidfd >= 0)
+        close(g->pidfd);
+    pthread_mutex_destroy(&g->mutex);
+    free(g);
+}
+
+static int start_thread(pm_guard *g)
+{
+    sigset_t all, old;
+    pthread_attr_t attr;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 128 * 1024);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int e = pthread_create(&g->thread, &attr, guard, g);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    errno = e;
+    return e ? PM_ESYS : PM_OK;
+}
+
+static void kill_keeper(pm_guard *g)
+{
+    pthread_mutex_lock(&g->mutex);
+    g->stopping = true;
+    if (g->pid && g->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, g->pidfd, SIGKILL, NULL, 0);
+    else if (g->pid)
+        kill(g->pid, SIGKILL);
+    pthread_mutex_unlock(&g->mutex);
+}
+
+int pm_guard_start(char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out)
+{
+    if (nfds > FDS)
+        return PM_EINVAL;
+    pm_guard *g = calloc(1, sizeof *g);
+    if (!g)
+        return PM_ESYS;
+    g->pidfd = -1;
+    pthread_mutex_init(&g->mutex, NULL);
+    g->argv = copy_strings(argv);
+    g->envp = copy_strings(envp);
+    int rc = g->argv && g->envp ? PM_OK : PM_ESYS;
+    for (; rc == PM_OK && g->nfds < nfds; g->nfds++)
+        if ((g->fds[g->nfds] = fcntl(fds[g->nfds], F_DUPFD_CLOEXEC, HIGH_FD)) < 0)
+            rc = PM_ESYS;
+    if (rc == PM_OK)
+        rc = spawn(g);
+    if (rc == PM_OK && (rc = start_thread(g))) {
+        kill_keeper(g);
+        await_end(g);
+    }
+    if (rc)
+        destroy(g);
+    else
+        *out = g;
+    return rc;
+}
+
+pid_t pm_guard_pid(const pm_guard *g)
+{
+    return g->pid;
+}
+
+bool pm_guard_failed(const pm_guard *g)
+{
+    return g->failed;
+}
+
+void pm_guard_stop(pm_guard *g)
+{
+    kill_keeper(g);
+    pthread_join(g->thread, NULL);
+    destroy(g);
+}

@@ -1,0 +1,229 @@
+/* layout.h - every structure in the arena, and who may touch which field.
+ *
+ *   [C] constant after create   [J] journaled: under the lock   [A] atomic   [P] published: read without the lock
+ *   [F] journaled, and frozen while the entry is sealed and held: a holder may read it without the lock
+ *   [R] belongs to one process; nobody else looks
+ * J, A and P are also the word's C type (atomic.h). Index words hold index + 1, 0 = none.
+ *
+ * The arena, in one memfd; all but the header and the heap is sparse: untouched pages cost nothing.
+ *
+ *   header | clients | waiters | entries | holds | tasks | keys | buckets | present | page descriptors | heap
+ *
+ * Invariants (pm_check() proves them):
+ *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
+ *   entry free  <=> refs == 0, or on the dying list until the bytes are back
+ *   cpu_free    = cpu_total - sum of task.held
+ *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
+ *   heap used   = sum of the blocks of entries and of tasks' argument tables
+ */
+#ifndef PM_LAYOUT_H
+#define PM_LAYOUT_H
+
+#include <stddef.h>
+
+#include "heap.h"
+#include "lock.h"
+
+enum {
+    PM_VERSION = 1,
+    PM_CLIENTS = 1024,
+    PM_WAITERS = 60, /* threads of one client that may sleep in get or wait at the same time */
+    PM_INLINE = 160, /* bytes of a value kept in its entry */
+    PM_TASK_ARGS = 4,
+    PM_TASK_RETS = 4,
+    PM_TASK_NAME = 40,
+    PM_TASK_INLINE = 160, /* bytes of packed arguments kept in the task */
+    PM_SHAPES = 32,
+    PM_KEY = 28,
+    PM_FAILURE = 1024,
+};
+#define PM_MAGIC UINT64_C(0x3144494d53414c50) /* "PLASMID1" */
+
+/* An object of the store, or the promise of one: 256 bytes, four cache lines. */
+typedef struct {
+    pm_p64 state; /* [P] generation << 8 | enum pm_entry_state */
+    pm_j64 link;  /* [J] next on the free, dying or settling list */
+    pm_j64 refs;  /* [J] */
+    pm_j64 block; /* [F] heap block of the bytes, 0 = they are inline */
+    pm_j64 size;  /* [F] payload bytes; the table of contained refs follows, 8-aligned */
+    pm_j64 nrefs; /* [F] refs contained */
+    pm_j64 held;  /* [J] cursor: contained refs counted so far */
+    pm_j64 task;  /* [J] task that will produce it */
+    pm_j64 waits; /* [J] hold records whose client waits for it */
+    pm_j64 deps;  /* [J] offset of the first argument (pm_arg_shm) that waits for it */
+    pm_j64 key;   /* [J] its key in the directory */
+    pm_j64 spare;
+    unsigned char bytes[PM_INLINE]; /* [F] */
+} pm_entry_shm;
+
+enum pm_entry_state {
+    PM_FREE,    /* on the free list */
+    PM_PENDING, /* its bytes are being written, or its task has not finished */
+    PM_SEALED,  /* immutable and visible */
+    PM_FAILED,  /* sealed, and the value is an exception to raise */
+};
+
+/* A reference as it stands in an object's table of contained refs. */
+typedef struct {
+    uint64_t slot;
+    uint64_t generation;
+} pm_ref;
+
+/* This client has references to this entry, and `pins` views of its bytes: 64 bytes. */
+typedef struct {
+    pm_j64 next, prev;    /* [J] the client's list; next also links the free list */
+    pm_j64 entry;         /* [J] */
+    pm_j64 client;        /* [J] slot */
+    pm_j64 wnext, wprev;  /* [J] the entry's waits list */
+    pm_j64 waiter;        /* [J] waiter that counts it, PM_WAITERS + 1 = all of the client's; 0 = not waiting */
+    pm_a64 pins;          /* [A] raised under the lock or from >= 1, lowered by anyone of the client */
+} pm_hold_shm;
+
+/* A thread asleep, or about to be: 64 bytes. */
+typedef struct {
+    pm_a64 missing;  /* [A] signed: completions until it should look again; <= 0 = look now */
+    pm_futex asleep; /* [A] 1 while (nearly) asleep on it */
+    uint32_t pad;
+    pm_a64 work;     /* [A] 1: a task it waits for was queued when no worker was idle */
+    uint64_t pad2[5];
+} pm_waiter_shm;
+
+/* A process attached to the arena: 256 bytes. */
+typedef struct {
+    pthread_mutex_t life; /* held by the client's watcher thread; OWNER_DIED is proof of death */
+    char pad[64 - sizeof(pthread_mutex_t)];
+    pm_j64 epoch;      /* [J] raised when the slot is freed */
+    pm_j64 kind;       /* [J] enum pm_kind, 0 = free */
+    pm_j64 pid;        /* [J] */
+    pm_j64 start_time; /* [J] */
+    pm_j64 holds;      /* [J] its hold records */
+    pm_j64 building;   /* [J] tasks that it is submitting */
+    pm_j64 running;    /* [J] tasks that it runs, innermost first */
+    pm_j64 idle;       /* [J] 1 while on the idle list */
+    pm_j64 idle_next, idle_prev; /* [J] */
+    pm_a64 waiters;    /* [A] bit per waiter in use */
+    pm_a64 bell;       /* [A] 1: an idle worker should look at the queue */
+    pm_futex asleep;   /* [A] 1 while (nearly) asleep for the bell */
+    uint32_t pad2;
+    uint64_t pad3[11];
+} pm_client_shm;
+
+enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };
+
+/* One reference argument of a task: 32 bytes. */
+typedef struct {
+    pm_j64 entry; /* [J] << 1 | 1 if the task waits for its value */
+    pm_j64 generation;
+    pm_j64 task;
+    pm_j64 next; /* [J] offset of the next argument that waits for the same entry */
+} pm_arg_shm;
+
+/* A task from submit to finish: 512 bytes. */
+typedef struct {
+    pm_j64 state;       /* [J] enum pm_task_state */
+    pm_j64 next, prev;  /* [J] free list, building list, ready queue, running list or finishing list */
+    pm_j64 seq;         /* [J] order of arrival; 0 = somebody waits for it */
+    pm_j64 shape;       /* [J] queue it belongs to */
+    pm_j64 function;    /* [J] entry of the function */
+    pm_j64 runner;      /* [J] client slot */
+    pm_j64 waiting;     /* [J] arguments not yet sealed, + 1 while it is being built */
+    pm_j64 nargs, nrets; /* [J] */
+    pm_j64 args_held;   /* [J] cursor: arguments counted */
+    pm_j64 rets_made;   /* [J] cursor: result entries made, and not yet let go */
+    pm_j64 attached;    /* [J] cursor: results that have their bytes, unpublished until the task ends */
+    pm_j64 retries;     /* [J] left; UINT64_MAX = without end */
+    pm_j64 attempt;     /* [J] times it was started */
+    pm_j64 held;        /* [J] CPU units that it has from the pool at this moment */
+    pm_j64 table;       /* [J] heap block of arguments and results, if more than fit here */
+    pm_j64 payload;     /* [J] entry of the packed arguments, if more than fit here */
+    pm_j64 size;        /* [J] packed arguments' bytes */
+    char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
+    pm_arg_shm args[PM_TASK_ARGS];
+    pm_j64 rets[PM_TASK_RETS]; /* [J] entry << 1 | 1 if it is an exception */
+    unsigned char bytes[PM_TASK_INLINE]; /* packed arguments; constant while the task exists */
+} pm_task_shm;
+
+enum pm_task_state {
+    PM_TASK_FREE,
+    PM_TASK_BUILDING,
+    PM_TASK_WAITING,
+    PM_TASK_READY,
+    PM_TASK_RUNNING,
+    PM_TASK_FINISHING,
+    PM_TASK_ABANDONED, /* its submitter died while building it; goes when its arguments have settled */
+};
+
+/* The ready queue of one resource shape. */
+typedef struct {
+    pm_j64 cpu; /* [J] units a task of it takes, + 1 */
+    pm_j64 head, tail; /* [J] */
+    pm_j64 users;      /* [J] tasks of this shape, in the queue or not; 0 = the shape may change */
+} pm_shape_shm;
+
+/* A key of the directory: 64 bytes. */
+typedef struct {
+    pm_j64 next; /* [J] bucket's chain or free list */
+    pm_j64 entry;
+    unsigned char bytes[PM_KEY]; /* constant while linked */
+    unsigned char pad[20];
+} pm_key_shm;
+
+/* A table of records with a free list; records from `high` on were never used. */
+typedef struct {
+    pm_j64 free;
+    pm_j64 high;
+    pm_j64 live;
+    uint64_t capacity; /* [C] */
+    uint64_t offset;   /* [C] of the first record */
+    uint64_t stride;   /* [C] */
+    uint64_t link;     /* [C] offset of the free list's link in a record */
+} pm_pool_shm;
+
+typedef struct {
+    pm_a64 magic;          /* [A] stored last on create */
+    uint64_t version;      /* [C] */
+    uint64_t fingerprint;  /* [C] of the sizes of everything here */
+    uint64_t size;         /* [C] of the whole arena */
+    uint64_t pid_ns;       /* [C] */
+    unsigned char session[16]; /* [C] */
+    uint64_t clients;      /* [C] offsets */
+    uint64_t waiters;      /* [C] */
+    uint64_t buckets;      /* [C] */
+    uint64_t bucket_count; /* [C] power of two */
+    uint64_t present;      /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
+    uint64_t pages;        /* [C] */
+    uint64_t heap;         /* [C] */
+    uint64_t heap_bytes;   /* [C] */
+    uint64_t cpu_total;    /* [C] in 1/10000 CPU */
+    pm_a64 ending;         /* [A] 1: the session is over, nobody may attach */
+    pm_a64 failed;         /* [A] 1: no worker can be started; `failure` says why, written before */
+    char failure[PM_FAILURE];
+    pm_pool_shm entries, holds, tasks, keys;
+    pm_j64 client_high;    /* [J] slots below it have been used */
+    pm_j64 dying;          /* [J] entries whose last reference is gone */
+    pm_j64 settling;       /* [J] sealed entries whose dependants have not all been told */
+    pm_j64 finishing;      /* [J] tasks that have only to let go of what they hold */
+    pm_j64 cpu_free;       /* [J] signed: less than 0 when blocked tasks woke up in debt */
+    pm_j64 seq;            /* [J] */
+    pm_j64 ready;          /* [J] tasks in all queues */
+    pm_j64 idle;           /* [J] idle workers, latest first */
+    pm_j64 idle_count;     /* [J] */
+    pm_j64 workers;        /* [J] attached */
+    pm_j64 called;         /* [J] idle worker that was woken and has not looked yet */
+    pm_j64 called_at;      /* [J] ns */
+    pm_j64 boot;           /* [J] entry of the session's configuration, held by the header */
+    pm_shape_shm shapes[PM_SHAPES];
+    pm_heap_shm heap_shm;
+    pm_lock_shm lock;
+} pm_header_shm;
+
+_Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
+_Static_assert(offsetof(pm_entry_shm, bytes) == 96, "layout");
+_Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");
+_Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
+_Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");
+_Static_assert(sizeof(pm_arg_shm) == 32, "two per cache line");
+_Static_assert(sizeof(pm_task_shm) == 512, "eight cache lines");
+_Static_assert(sizeof(pm_key_shm) == 64, "one cache line");
+
+#endif

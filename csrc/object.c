@@ -1,0 +1,352 @@
+/* object.c - see object.h. */
+#include "object.h"
+
+#include <string.h>
+
+#include "copy.h"
+#include "crash.h"
+
+/* ---- entries and holds ------------------------------------------------------------------------------------- */
+
+uint64_t pm__entry_new(pm_op *op)
+{
+    uint64_t entry = pm__pool_take(op, &op->a->h->entries);
+    if (!entry)
+        return 0;
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    /* Nothing reaches the record but the free list's link, which stays: rollback need not restore these. */
+    pm_init(&e->refs, 1);
+    pm_init(&e->block, 0);
+    pm_init(&e->size, 0);
+    pm_init(&e->nrefs, 0);
+    pm_init(&e->held, 0);
+    pm_init(&e->task, 0);
+    pm_init(&e->waits, 0);
+    pm_init(&e->deps, 0);
+    pm_init(&e->key, 0);
+    return entry;
+}
+
+static void publish(pm_op *op, uint64_t entry, enum pm_entry_state state)
+{
+    pm_publish(&op->a->lock, &pm__entry(op->a, entry - 1)->state, pm__generation(op->a, entry) << 8 | state);
+}
+
+/* A record in the client's list. The entry's reference it stands for is the caller's business. */
+static uint64_t hold_link(pm_op *op, uint64_t entry)
+{
+    pm_arena *a = op->a;
+    uint64_t hold = pm__pool_take(op, &a->h->holds);
+    if (!hold)
+        return 0;
+    pm_hold_shm *r = &a->holds[hold - 1];
+    pm_j64 *head = &pm__me(a)->holds;
+    pm_init(&r->prev, 0);
+    pm_init(&r->entry, entry);
+    pm_init(&r->client, a->slot);
+    pm_init(&r->wnext, 0);
+    pm_init(&r->wprev, 0);
+    pm_init(&r->waiter, 0);
+    pm_a64_store(&r->pins, 0);
+    pm_set(&a->lock, &r->next, head->v);
+    if (head->v)
+        pm_set(&a->lock, &a->holds[head->v - 1].prev, hold);
+    pm_set(&a->lock, head, hold);
+    return hold;
+}
+
+bool pm__hold_begin(pm_op *op, uint64_t entry)
+{
+    pm_local *own = &op->a->local[entry - 1];
+    uint64_t hold = hold_link(op, entry);
+    if (!hold)
+        return false;
+    own->hold = hold;
+    atomic_store(&own->waiter, 0);
+    atomic_store(&own->refs, 1);
+    return true;
+}
+
+static pm_ref ref_of(const pm_arena *a, uint64_t entry)
+{
+    return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
+}
+
+/* ---- putting ----------------------------------------------------------------------------------------------- */
+
+int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out)
+{
+    pm_op op;
+    if (len > PM_INLINE)
+        return PM_EINVAL;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    uint64_t entry = pm__entry_new(&op);
+    if (!entry || !pm__hold_begin(&op, entry)) {
+        pm_lock_rollback(&a->lock);
+        pm__leave(&op);
+        return PM_ETABLE;
+    }
+    memcpy(pm__entry(a, entry - 1)->bytes, data, len);
+    pm_init(&pm__entry(a, entry - 1)->size, len);
+    *out = ref_of(a, entry);
+    publish(&op, entry, PM_SEALED);
+    return pm__done(&op);
+}
+
+/* The block, 0 for inline, or PM_EFULL after spare spans have been tried too. */
+static int reserve(pm_op *op, uint64_t total, uint64_t *block)
+{
+    *block = 0;
+    if (total <= PM_INLINE)
+        return PM_OK;
+    *block = pm__heap_alloc(&op->a->heap, total);
+    return *block ? PM_OK : PM_EFULL;
+}
+
+static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
+{
+    pm_arena *a = op->a;
+    uint64_t block, total = pm__refs_offset(size) + nrefs * sizeof(pm_ref);
+    int rc = reserve(op, nrefs ? total : size, &block);
+    if (rc)
+        return rc;
+    uint64_t entry = pm__entry_new(op);
+    if (!entry || !pm__hold_begin(op, entry))
+        return PM_ETABLE;
+    pm_entry_shm *e = pm__entry(a, entry - 1);
+    pm_init(&e->block, block);
+    pm_init(&e->size, size);
+    pm_init(&e->nrefs, nrefs);
+    *out = ref_of(a, entry);
+    publish(op, entry, PM_PENDING);
+    return PM_OK;
+}
+
+int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+{
+    pm_op op;
+    if (size > UINT64_C(1) << 46 || nrefs > UINT64_C(1) << 32)
+        return PM_EFULL;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    rc = create(&op, size, nrefs, out);
+    if (rc == PM_EFULL) {
+        pm_lock_rollback(&a->lock);
+        while (pm__heap_reclaim(&a->heap))
+            pm_lock_commit(&a->lock); /* one spare span a transaction, bounded by the number of size classes */
+        rc = create(&op, size, nrefs, out);
+    }
+    if (rc) {
+        pm_lock_rollback(&a->lock);
+        pm__leave(&op);
+        return rc;
+    }
+    rc = pm__done(&op);
+    /* The table is ours until the seal; `held` says how much of it counts. Its page faults happen here, unlocked. */
+    if (rc == PM_OK && nrefs)
+        memcpy(pm__contained(a, pm__entry(a, out->slot)), refs, nrefs * sizeof(pm_ref));
+    return rc;
+}
+
+int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
+{
+    pm_entry_shm *e = pm__entry(a, slot);
+    const pm_ref *refs = pm__contained(a, e);
+    pm_op op;
+    while (e->held.v < e->nrefs.v) { /* a pending object of ours: nobody else changes these */
+        int rc = pm__enter(&op, a, how);
+        if (rc)
+            return rc;
+        for (int i = 0; i < PM_STEPS && e->held.v < e->nrefs.v && rc == PM_OK; i++) {
+            pm_entry_shm *inner = pm__entry(a, refs[e->held.v].slot);
+            if (refs[e->held.v].slot == slot)
+                rc = PM_ECYCLE;
+            else {
+                pm_set(&a->lock, &inner->refs, inner->refs.v + 1);
+                pm_set(&a->lock, &e->held, e->held.v + 1);
+            }
+        }
+        int left = pm__leave(&op);
+        if (rc || left)
+            return rc ? rc : left;
+    }
+    return PM_OK;
+}
+
+int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
+{
+    pm_entry_shm *e = pm__entry(a, slot);
+    if (at > e->size.v || len > e->size.v - at)
+        return PM_EINVAL;
+    if (e->block.v == 0) {
+        memcpy(e->bytes + at, data, len);
+        return PM_OK;
+    }
+    return pm__copy_in(a, e->block.v + at, data, len);
+}
+
+int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm_entry_shm *e = pm__entry(a, slot);
+    if (pm_state(a, slot) != PM_PENDING || e->held.v != e->nrefs.v) {
+        pm__leave(&op);
+        return PM_ESTATE;
+    }
+    publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
+    pm__entry_settled(&op, slot + 1);
+    return pm__done(&op);
+}
+
+/* ---- holding ----------------------------------------------------------------------------------------------- */
+
+/* One more reference if the process has one already. */
+static bool take_one_more(pm_local *own)
+{
+    uint32_t n = atomic_load(&own->refs);
+    while (n)
+        if (atomic_compare_exchange_weak(&own->refs, &n, n + 1))
+            return true;
+    return false;
+}
+
+/* One reference less if it is not the last. */
+static bool let_one_go(pm_local *own)
+{
+    uint32_t n = atomic_load(&own->refs);
+    while (n > 1)
+        if (atomic_compare_exchange_weak(&own->refs, &n, n - 1))
+            return true;
+    return false;
+}
+
+static bool is_live(const pm_arena *a, pm_ref ref)
+{
+    uint64_t state = pm_p64_load(&pm__entry(a, ref.slot)->state);
+    return state >> 8 == ref.generation && (state & 0xff) != PM_FREE;
+}
+
+/* Under the lock: the process's first reference, or one more if another thread was first. */
+static int hold_locked(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    if (take_one_more(&op->a->local[entry - 1]))
+        return PM_OK;
+    if (!pm__hold_begin(op, entry))
+        return PM_ETABLE;
+    pm_set(&op->a->lock, &e->refs, e->refs.v + 1);
+    return PM_OK;
+}
+
+int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
+{
+    if (ref.slot >= a->h->entries.capacity)
+        return PM_ENOTFOUND;
+    if (take_one_more(&a->local[ref.slot])) {
+        if (is_live(a, ref))
+            return PM_OK;
+        pm_drop(a, ref.slot);
+        return PM_ENOTFOUND;
+    }
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    /* refs == 0 with a live state: on the dying list, where nothing returns from */
+    rc = is_live(a, ref) && pm__entry(a, ref.slot)->refs.v ? hold_locked(&op, ref.slot + 1) : PM_ENOTFOUND;
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
+static void defer(pm_arena *a, uint64_t slot)
+{
+    uint64_t first = atomic_load(&a->deferred);
+    do
+        a->local[slot].deferred = first;
+    while (!atomic_compare_exchange_weak(&a->deferred, &first, slot + 1));
+}
+
+void pm_drop(pm_arena *a, uint64_t slot)
+{
+    pm_op op;
+    pm_local *own = &a->local[slot];
+    if (let_one_go(own))
+        return;
+    int rc = pm__enter(&op, a, PM_TRY);
+    if (rc == PM_EAGAIN)
+        defer(a, slot); /* at most once at a time: the deferred reference is still counted in own->refs */
+    if (rc)
+        return;
+    if (atomic_fetch_sub(&own->refs, 1) == 1)
+        pm__hold_end(&op, own->hold);
+    pm__done(&op);
+    pm__settle(a, PM_TRY); /* memory is back when this returns, unless others are at the lock */
+}
+
+int pm_pin(pm_arena *a, uint64_t slot)
+{
+    pm_local *own = &a->local[slot];
+    if (!take_one_more(own))
+        return PM_ENOTFOUND;
+    /* own->hold is stable: the record lives while own->refs > 0, and we have just raised it */
+    pm_a64_add(&a->holds[own->hold - 1].pins, 1);
+    return PM_OK;
+}
+
+void pm_unpin(pm_arena *a, uint64_t slot)
+{
+    pm_a64_sub(&a->holds[a->local[slot].hold - 1].pins, 1);
+    pm_drop(a, slot);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------------------- */
+
+int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    enum pm_entry_state state = pm_state(a, slot);
+    if (state != PM_SEALED && state != PM_FAILED)
+        return PM_ESTATE;
+    uint64_t block = e->block.v, size = e->size.v;
+    const char *bytes = block ? a->readable + (block - a->h->heap) : (const char *)e->bytes;
+    *out = (pm_view){.state = state,
+                     .is_inline = block == 0,
+                     .data = bytes,
+                     .size = size,
+                     .refs = (const pm_ref *)(bytes + pm__refs_offset(size)),
+                     .nrefs = e->nrefs.v};
+    return PM_OK;
+}
+
+int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY])
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    rc = pm__directory_add(&op, key, slot + 1);
+    if (rc)
+        pm_lock_rollback(&a->lock);
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
+int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_ref *out)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    uint64_t entry = pm__directory_find(&op, key);
+    rc = entry && pm__entry(a, entry - 1)->refs.v ? hold_locked(&op, entry) : PM_ENOTFOUND;
+    if (rc == PM_OK)
+        *out = ref_of(a, entry);
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}

@@ -1,0 +1,165 @@
+/* plasmid.c - opening and closing, and what an error code means; see plasmid.h. */
+#include "plasmid.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm_arena **out)
+{
+    if (rc == PM_OK) {
+        rc = pm__client_attach(a, kind, driver_pidfd);
+        if (rc)
+            pm__arena_unmap(a);
+    }
+    if (rc)
+        free(a);
+    else
+        *out = a;
+    return rc;
+}
+
+int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
+{
+    pm_arena *a = malloc(sizeof *a);
+    return a ? attached(a, pm__arena_create(heap_bytes, cpu_units, a), PM_DRIVER, -1, out) : PM_ESYS;
+}
+
+int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
+{
+    pm_arena *a = malloc(sizeof *a);
+    if (!a)
+        return PM_ESYS;
+    int rc = pm__arena_attach(fd, a);
+    a->bell = bell;
+    return attached(a, rc, kind, driver_pidfd, out);
+}
+
+int pm_end(pm_arena *a)
+{
+    pm_a64_store(&a->h->ending, 1);
+    pm__wake_everyone(a);
+    return PM_OK;
+}
+
+/* From here on no operation of ours begins: pm__enter() looks at `gone` with the lock in its hand. Our threads that wait
+ * are woken, and have their waiters back before the slot can be another's. */
+static void stop_operations(pm_arena *a)
+{
+    pm_op op;
+    int rc;
+    while ((rc = pm__enter(&op, a, PM_WAIT)) == PM_EAGAIN)
+        ;
+    a->gone = 1;
+    if (rc == PM_OK)
+        pm__leave(&op);
+    pm__wake_everyone(a);
+    pm__waiters_drain(a);
+}
+
+int pm_leave(pm_arena *a, bool sweep)
+{
+    stop_operations(a);
+    pm__client_stop(a);
+    if (!sweep)
+        return PM_OK;
+    pm_arena other = *a; /* the same maps, none of our references: those are swept, not dropped */
+    pm__arena_alias(&other);
+    return pm_sweep(&other, a->slot, a->epoch, 0);
+}
+
+void pm_close(pm_arena *a)
+{
+    pm__client_stop(a);
+    pm__arena_unmap(a);
+    free(a);
+}
+
+bool pm_is_ending(const pm_arena *a)
+{
+    return pm_a64_load(&a->h->ending) != 0;
+}
+
+bool pm_has_surplus(const pm_arena *a)
+{
+    /* read beside the lock: if two workers leave upon one surplus, the keeper has one started again */
+    return a->h->workers.v > (a->h->cpu_total + 9999) / 10000;
+}
+
+bool pm_is_inherited(const pm_arena *a)
+{
+    return pm__inherited(a);
+}
+
+void pm_forget(pm_arena *a)
+{
+    close(a->fd);
+    free(a);
+}
+
+int pm_fail(pm_arena *a, const char *why)
+{
+    /* One writer, the keeper. A reader beside the change may see a mixture of two texts, which are for people. */
+    pm_a64_store(&a->h->failed, 0);
+    strncpy(a->h->failure, why, PM_FAILURE - 1);
+    pm_a64_store(&a->h->failed, *why != 0);
+    pm__wake_everyone(a);
+    return PM_OK;
+}
+
+const char *pm_failure(const pm_arena *a)
+{
+    return pm_a64_load(&a->h->failed) ? a->h->failure : "";
+}
+
+int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm_entry_shm *e = pm__entry(a, slot);
+    if (a->h->boot.v)
+        rc = PM_EEXISTS;
+    else {
+        pm_set(&a->lock, &a->h->boot, slot + 1);
+        pm_set(&a->lock, &e->refs, e->refs.v + 1);
+    }
+    int left = pm__leave(&op);
+    return rc ? rc : left;
+}
+
+int pm_boot(pm_arena *a, pm_patience how, pm_ref *out)
+{
+    uint64_t entry = a->h->boot.v; /* set once, before anyone else is told of the session */
+    if (!entry)
+        return PM_ENOTFOUND;
+    *out = (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
+    return pm_hold(a, how, *out);
+}
+
+const char *pm_strerror(int rc)
+{
+    switch (rc) {
+#define X(code, name, py, text)                                                                    \
+    case code:                                                                                     \
+        return text;
+        PM_ERR_MAP(X)
+#undef X
+    default:
+        return "unknown error of the core";
+    }
+}
+
+const char *pm_err_class(int rc)
+{
+    switch (rc) {
+#define X(code, name, py, text)                                                                    \
+    case code:                                                                                     \
+        return #py;
+        PM_ERR_MAP(X)
+#undef X
+    default:
+        return "PlasmidError";
+    }
+}

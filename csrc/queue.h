@@ -1,0 +1,33 @@
+/* queue.h - ready tasks, idle workers, and bringing the two together.
+ *
+ * Workers pull. The queue is the truth and a call is a hint: at most one idle worker is on its way at a time
+ * (header.called); it takes a task and, if there are more, calls the next. A call that leads nowhere (its worker was
+ * stopped, or its caller died before the wake) grows stale after PM_STALE_NS, and any death calls everyone. */
+#ifndef PM_QUEUE_H
+#define PM_QUEUE_H
+
+#include "client.h"
+
+enum {
+    PM_STALE_NS = 5000000,
+    PM_QUEUE_PUSH_WRITES = 5,
+    PM_QUEUE_REMOVE_WRITES = 6,
+};
+
+/* The queue of tasks that take this much CPU; shapes come and go. 0 if all PM_SHAPES are in use by queued tasks. */
+uint64_t pm__shape_of(pm_op *op, uint64_t cpu_units);
+
+/* At the end, or first of its shape when somebody waits for it. */
+void pm__queue_push(pm_op *op, uint64_t task, bool first);
+void pm__queue_remove(pm_op *op, uint64_t task);
+
+/* The oldest ready task that fits into the free CPUs, or 0. */
+uint64_t pm__queue_pick(const pm_op *op);
+
+void pm__idle_enter(pm_op *op);
+void pm__idle_leave(pm_op *op, uint64_t client); /* no harm if it is not idle */
+
+/* If a ready task could run, call an idle worker; if there is none, ring the keeper. */
+void pm__call_worker(pm_op *op);
+
+#endif

@@ -1,0 +1,127 @@
+/* recover.c - see recover.h. */
+#include "recover.h"
+
+#include <string.h>
+
+#include "crash.h"
+
+static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, int64_t cause)
+{
+    unsigned char message[17 + PM_TASK_NAME] = {PM_TAG_CRASH};
+    size_t name = strnlen(pm__task(a, task - 1)->name, PM_TASK_NAME);
+    memcpy(message + 1, &pid, 8);
+    memcpy(message + 9, &cause, 8);
+    memcpy(message + 17, pm__task(a, task - 1)->name, name);
+    return pm__attach_failure(a, task, message, 17 + name);
+}
+
+static int requeue(pm_arena *a, uint64_t task)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, PM_WAIT);
+    if (rc)
+        return rc;
+    pm__task_requeue(&op, task);
+    return pm__done(&op);
+}
+
+/* Tasks it ran, innermost first. Each leaves the list by its last step only. */
+static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
+{
+    int rc = PM_OK;
+    while (rc == PM_OK && c->running.v) {
+        uint64_t task = c->running.v;
+        rc = pm__detach(a, task);
+        if (rc == PM_OK)
+            rc = pm__task(a, task - 1)->retries.v ? requeue(a, task) : fail_task(a, task, c->pid.v, cause);
+    }
+    return rc;
+}
+
+static int sweep_building(pm_arena *a, pm_client_shm *c)
+{
+    pm_op op;
+    int rc = PM_OK;
+    while (rc == PM_OK && c->building.v) {
+        rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            break;
+        uint64_t task = c->building.v;
+        pm__list_remove(&op, &c->building, task);
+        pm_set(&a->lock, &pm__task(a, task - 1)->state, PM_TASK_ABANDONED);
+        pm__task_waited(&op, task);
+        rc = pm__done(&op);
+    }
+    return rc;
+}
+
+static int sweep_holds(pm_arena *a, pm_client_shm *c)
+{
+    pm_op op;
+    int rc = PM_OK;
+    while (rc == PM_OK && c->holds.v) {
+        rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            break;
+        while (c->holds.v && pm_lock_room(&a->lock) >= 3 * PM_STEP_WRITES)
+            pm__hold_end(&op, c->holds.v);
+        rc = pm__done(&op);
+    }
+    return rc;
+}
+
+/* The last step: the slot is free for another, under another epoch. */
+static int free_client(pm_arena *a, uint64_t slot)
+{
+    pm_client_shm *c = &a->clients[slot];
+    pm_lock *l = &a->lock;
+    pm_op op;
+    int rc = pm__enter(&op, a, PM_WAIT);
+    if (rc)
+        return rc;
+    pm__idle_leave(&op, slot);
+    if (c->kind.v == PM_WORKER)
+        pm_set(l, &a->h->workers, a->h->workers.v - 1);
+    pm_a64_store(&c->waiters, 0);
+    pm_a64_store(&c->bell, 0);
+    pm_set(l, &c->kind, 0);
+    pm_set(l, &c->epoch, c->epoch.v + 1);
+    op.everyone = op.ring = true; /* wakes it had promised may never have been sent [R 13] */
+    return pm__done(&op);
+}
+
+static int patient(int (*step)(pm_arena *, pm_client_shm *), pm_arena *a, pm_client_shm *c)
+{
+    int rc;
+    while ((rc = step(a, c)) == PM_EAGAIN)
+        ;
+    return rc;
+}
+
+int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
+{
+    pm_client_shm *c = &a->clients[slot];
+    int rc;
+    if (slot >= pm__client_high(a) || c->epoch.v != epoch || c->kind.v == 0)
+        return PM_ENOTFOUND;
+    if (pm_life_take(&c->life) == PM_LIFE_HELD)
+        return PM_EALIVE;
+    PM_CRASH(SWEEPING);
+    if (c->epoch.v != epoch || c->kind.v == 0) { /* another sweeper was faster */
+        pm_life_give(&c->life);
+        return PM_ENOTFOUND;
+    }
+    while ((rc = sweep_running(a, c, cause)) == PM_EAGAIN)
+        ;
+    if (rc == PM_OK)
+        rc = patient(sweep_building, a, c);
+    if (rc == PM_OK)
+        rc = patient(sweep_holds, a, c);
+    while (rc == PM_OK && (rc = free_client(a, slot)) == PM_EAGAIN)
+        rc = PM_OK;
+    pm_life_give(&c->life);
+    if (rc == PM_OK)
+        while ((rc = pm__settle(a, PM_WAIT)) == PM_EAGAIN)
+            ;
+    return rc;
+}

@@ -1,0 +1,317 @@
+/* settle.c - see settle.h. */
+#include "settle.h"
+
+#include "crash.h"
+
+static pm_lock *lock_of(pm_op *op)
+{
+    return &op->a->lock;
+}
+
+/* ---- entries ----------------------------------------------------------------------------------------------- */
+
+static void entry_free(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    uint64_t generation = (pm_p64_load(&e->state) >> 8) + 1;
+    if (e->block.v)
+        pm__heap_free(&op->a->heap, e->block.v);
+    pm__directory_remove(op, entry);
+    pm_publish(lock_of(op), &e->state, generation << 8 | PM_FREE);
+    pm__pool_give(op, &op->a->h->entries, entry);
+}
+
+/* An entry with nothing inside goes at once if the transaction has room; the others join the dying list, so that the
+ * last drop of a list of a million references neither recurses nor overflows the journal. */
+static void entry_gone(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    if (e->held.v == 0 && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES) {
+        entry_free(op, entry);
+        return;
+    }
+    pm_set(lock_of(op), &e->link, op->a->h->dying.v);
+    pm_set(lock_of(op), &op->a->h->dying, entry);
+}
+
+void pm__entry_unref(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_set(lock_of(op), &e->refs, e->refs.v - 1);
+    if (e->refs.v == 0)
+        entry_gone(op, entry);
+}
+
+pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e)
+{
+    const char *bytes = e->block.v ? a->map.base + e->block.v : (const char *)e->bytes;
+    return (pm_ref *)(bytes + pm__refs_offset(e->size.v));
+}
+
+static void step_dying(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    uint64_t n = e->held.v;
+    pm_header_shm *h = op->a->h;
+    if (n > 0) {
+        pm_set(lock_of(op), &e->held, n - 1);
+        pm__entry_unref(op, pm__contained(op->a, e)[n - 1].slot + 1);
+        return;
+    }
+    pm_set(lock_of(op), &h->dying, e->link.v);
+    entry_free(op, entry);
+}
+
+static void notify_waiting(pm_op *op, const pm_entry_shm *e)
+{
+    for (uint64_t i = e->waits.v; i; i = op->a->holds[i - 1].wnext.v) {
+        pm_hold_shm *r = &op->a->holds[i - 1];
+        uint64_t waiter = r->waiter.v;
+        if (waiter > PM_WAITERS || op->ncounts == PM_WAKES)
+            op->everyone = true;
+        else
+            op->counts[op->ncounts++] = pm__waiter(op->a, r->client.v, (int)waiter - 1);
+    }
+}
+
+void pm__entry_settled(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    notify_waiting(op, e); /* a loop over the clients that wait for it, not over a user's n */
+    if (e->deps.v) {
+        pm_set(lock_of(op), &e->link, op->a->h->settling.v);
+        pm_set(lock_of(op), &op->a->h->settling, entry);
+    }
+}
+
+static void step_settling(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_arg_shm *arg = (pm_arg_shm *)(op->a->map.base + e->deps.v);
+    pm_set(lock_of(op), &e->deps, arg->next.v);
+    if (arg->next.v == 0)
+        pm_set(lock_of(op), &op->a->h->settling, e->link.v);
+    pm__task_waited(op, arg->task.v);
+}
+
+/* ---- hold records ------------------------------------------------------------------------------------------ */
+
+void pm__hold_end(pm_op *op, uint64_t hold)
+{
+    pm_lock *l = lock_of(op);
+    pm_hold_shm *holds = op->a->holds, *r = &holds[hold - 1];
+    uint64_t entry = r->entry.v, next = r->next.v, prev = r->prev.v;
+    if (r->waiter.v) {
+        pm_set(l, r->wprev.v ? &holds[r->wprev.v - 1].wnext : &pm__entry(op->a, entry - 1)->waits, r->wnext.v);
+        if (r->wnext.v)
+            pm_set(l, &holds[r->wnext.v - 1].wprev, r->wprev.v);
+    }
+    pm_set(l, prev ? &holds[prev - 1].next : &op->a->clients[r->client.v].holds, next);
+    if (next)
+        pm_set(l, &holds[next - 1].prev, prev);
+    pm__pool_give(op, &op->a->h->holds, hold);
+    pm__entry_unref(op, entry);
+}
+
+static void drop_deferred(pm_op *op)
+{
+    pm_arena *a = op->a;
+    uint64_t slot = atomic_exchange(&a->deferred, 0);
+    while (slot && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES) {
+        pm_local *own = &a->local[slot - 1];
+        slot = own->deferred;
+        if (atomic_fetch_sub(&own->refs, 1) == 1)
+            pm__hold_end(op, own->hold);
+    }
+    while (slot) { /* no room: back on the list */
+        pm_local *own = &a->local[slot - 1];
+        uint64_t next = own->deferred, first = atomic_load(&a->deferred);
+        do
+            own->deferred = first;
+        while (!atomic_compare_exchange_weak(&a->deferred, &first, slot));
+        slot = next;
+    }
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------- */
+
+pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i)
+{
+    if (t->table.v == 0)
+        return (pm_arg_shm *)&t->args[i];
+    return (pm_arg_shm *)(a->map.base + t->table.v) + i;
+}
+
+pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i)
+{
+    if (t->table.v == 0)
+        return (pm_j64 *)&t->rets[i];
+    return (pm_j64 *)((pm_arg_shm *)(a->map.base + t->table.v) + t->nargs.v) + i;
+}
+
+void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_set(lock_of(op), &t->prev, 0);
+    pm_set(lock_of(op), &t->next, head->v);
+    if (head->v)
+        pm_set(lock_of(op), &pm__task(op->a, head->v - 1)->prev, task);
+    pm_set(lock_of(op), head, task);
+}
+
+void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_set(lock_of(op), t->prev.v ? &pm__task(op->a, t->prev.v - 1)->next : head, t->next.v);
+    if (t->next.v)
+        pm_set(lock_of(op), &pm__task(op->a, t->next.v - 1)->prev, t->prev.v);
+}
+
+/* No worker is idle: a worker asleep inside another task may be waiting for just this one, and can run it. */
+static void offer_to_waiters(pm_op *op, const pm_task_shm *t)
+{
+    uint64_t n = t->nrets.v < PM_TASK_RETS ? t->nrets.v : PM_TASK_RETS;
+    for (uint64_t i = 0; i < n && i < t->rets_made.v; i++) {
+        const pm_entry_shm *e = pm__entry(op->a, (pm__task_ret(op->a, t, i)->v >> 1) - 1);
+        for (uint64_t h = e->waits.v; h; h = op->a->holds[h - 1].wnext.v) {
+            pm_hold_shm *r = &op->a->holds[h - 1];
+            if (op->a->clients[r->client.v].running.v == 0)
+                continue;
+            if (r->waiter.v > PM_WAITERS || op->nlooks == PM_WAKES) {
+                op->everyone = true;
+                continue;
+            }
+            pm_waiter_shm *w = pm__waiter(op->a, r->client.v, (int)r->waiter.v - 1);
+            pm_a64_store(&w->work, 1);
+            op->looks[op->nlooks++] = w;
+        }
+    }
+}
+
+void pm__task_ready(pm_op *op, uint64_t task, bool first)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_header_shm *h = op->a->h;
+    pm_set(lock_of(op), &t->state, PM_TASK_READY);
+    pm_set(lock_of(op), &t->seq, first ? 0 : h->seq.v + 1);
+    if (!first)
+        pm_set(lock_of(op), &h->seq, h->seq.v + 1);
+    pm__queue_push(op, task, first);
+    pm__call_worker(op);
+    if (h->idle.v == 0)
+        offer_to_waiters(op, t);
+}
+
+void pm__task_waited(pm_op *op, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_set(lock_of(op), &t->waiting, t->waiting.v - 1);
+    if (t->waiting.v)
+        return;
+    if (t->state.v == PM_TASK_ABANDONED)
+        pm__task_end(op, task);
+    else
+        pm__task_ready(op, task, false);
+}
+
+void pm__task_end(pm_op *op, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_set(lock_of(op), &t->state, PM_TASK_FINISHING);
+    pm_set(lock_of(op), &t->next, op->a->h->finishing.v);
+    pm_set(lock_of(op), &op->a->h->finishing, task);
+}
+
+static void let_go_of(pm_op *op, pm_j64 *word)
+{
+    uint64_t entry = word->v;
+    pm_set(lock_of(op), word, 0);
+    pm__entry_unref(op, entry);
+}
+
+/* A result that has its bytes becomes visible; of an abandoned task there are none, and nobody to see them. */
+static void end_result(pm_op *op, uint64_t ret, bool attached)
+{
+    uint64_t entry = ret >> 1;
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_set(lock_of(op), &e->task, 0);
+    if (attached && e->refs.v > 1) {
+        uint64_t generation = pm_p64_load(&e->state) >> 8;
+        pm_publish(lock_of(op), &e->state, generation << 8 | (ret & 1 ? PM_FAILED : PM_SEALED));
+        pm__entry_settled(op, entry);
+    }
+    pm__entry_unref(op, entry);
+}
+
+static void step_finishing(pm_op *op, uint64_t task)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    uint64_t n;
+    if ((n = t->rets_made.v) > 0) {
+        pm_set(l, &t->rets_made, n - 1);
+        end_result(op, pm__task_ret(op->a, t, n - 1)->v, n <= t->attached.v);
+    } else if ((n = t->args_held.v) > 0) {
+        pm_set(l, &t->args_held, n - 1);
+        pm__entry_unref(op, (pm__task_arg(op->a, t, n - 1)->entry.v >> 1) + 1);
+    } else if (t->payload.v)
+        let_go_of(op, &t->payload);
+    else if (t->function.v)
+        let_go_of(op, &t->function);
+    else {
+        pm_shape_shm *s = &op->a->h->shapes[t->shape.v - 1];
+        if (t->table.v)
+            pm__heap_free(&op->a->heap, t->table.v);
+        pm_set(l, &s->users, s->users.v - 1);
+        pm_set(l, &op->a->h->finishing, t->next.v);
+        pm_set(l, &t->state, PM_TASK_FREE);
+        pm__pool_give(op, &op->a->h->tasks, task);
+    }
+}
+
+/* ---- rolling forward --------------------------------------------------------------------------------------- */
+
+static bool step(pm_op *op)
+{
+    pm_header_shm *h = op->a->h;
+    if (h->dying.v)
+        step_dying(op, h->dying.v);
+    else if (h->settling.v)
+        step_settling(op, h->settling.v);
+    else if (h->finishing.v)
+        step_finishing(op, h->finishing.v);
+    else
+        return false;
+    PM_CRASH(STEPPED);
+    return true;
+}
+
+/* Each of these unlocked reads may be stale: too late a look is made good by the next operation's pm__done(). */
+static bool work_left(const pm_arena *a)
+{
+    const pm_header_shm *h = a->h;
+    return *(const volatile uint64_t *)&h->dying.v | *(const volatile uint64_t *)&h->settling.v |
+           *(const volatile uint64_t *)&h->finishing.v | atomic_load_explicit(&a->deferred, memory_order_relaxed);
+}
+
+int pm__done(pm_op *op)
+{
+    if (atomic_load_explicit(&op->a->deferred, memory_order_relaxed))
+        drop_deferred(op);
+    for (int i = 0; i < PM_STEPS && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES; i++)
+        if (!step(op))
+            break;
+    return pm__leave(op);
+}
+
+int pm__settle(pm_arena *a, pm_patience how)
+{
+    pm_op op;
+    int rc = PM_OK;
+    while (rc == PM_OK && work_left(a)) {
+        rc = pm__enter(&op, a, how);
+        if (rc == PM_OK)
+            rc = pm__done(&op);
+    }
+    return rc;
+}

@@ -1,0 +1,62 @@
+/* settle.h - letting go: the operations over a user's n, rolled forward in bounded steps.
+ *
+ * Three lists in the header are the intent records of the core. What is on one was decided by a committed
+ * transaction; the rest is a series of idempotent steps with a cursor in the record, done by whoever leaves the lock next, so
+ * a death leaves the remainder to the others [R 10, 11]:
+ *
+ *   dying      entries without references: their contained references, then their bytes, then the entry
+ *   settling   sealed entries: tell one waiting task after the other that its argument is there
+ *   finishing  tasks that have ended: their arguments, results, function and tables
+ *
+ * Order inside a transaction: take records before you let go of any; a record given back keeps its published state
+ * until the commit, so it must not be taken again before. */
+#ifndef PM_SETTLE_H
+#define PM_SETTLE_H
+
+#include "directory.h"
+#include "queue.h"
+
+enum {
+    /* the dearest step: a dying entry gives back block, key and record */
+    PM_STEP_WRITES = PM_HEAP_FREE_WRITES + PM_DIRECTORY_WRITES + PM_POOL_WRITES + 12,
+    PM_STEPS = 16, /* of one lock hold */
+};
+_Static_assert(3 * (int)PM_STEP_WRITES <= (int)PM_UNDO_MAX, "steps fit a transaction");
+
+/* The table of contained references follows the payload, at this offset. */
+static inline uint64_t pm__refs_offset(uint64_t size)
+{
+    return (size + 7) & ~UINT64_C(7);
+}
+pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e);
+
+/* One reference to the entry (slot + 1) less. */
+void pm__entry_unref(pm_op *op, uint64_t entry);
+
+/* The entry has just been published as sealed or failed: count it for those who wait, tell dependants. */
+void pm__entry_settled(pm_op *op, uint64_t entry);
+
+/* End client's hold record and its reference. */
+void pm__hold_end(pm_op *op, uint64_t hold);
+
+/* Lists of tasks through next and prev, hung from a client. */
+void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task);
+void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task);
+
+/* One argument less to wait for: queue the task, or let an abandoned one go. */
+void pm__task_waited(pm_op *op, uint64_t task);
+void pm__task_ready(pm_op *op, uint64_t task, bool first);
+/* The task has ended and is on no list: let go of what it holds. */
+void pm__task_end(pm_op *op, uint64_t task);
+
+/* Where argument i and result i of a task are: in the task, or in its table. */
+pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i);
+pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i);
+
+/* End an operation: deferred drops and steps while the transaction has room, then pm__leave(). */
+int pm__done(pm_op *op);
+
+/* Work the lists down to nothing. PM_EAGAIN if the lock is busy: others will see to the rest. */
+int pm__settle(pm_arena *a, pm_patience how);
+
+#endif

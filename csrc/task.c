@@ -1,0 +1,604 @@
+/* task.c - see task.h. */
+#include "task.h"
+
+#include <string.h>
+
+#include "crash.h"
+#include "os.h"
+
+enum {
+    ARG_WRITES = 8,
+    RET_WRITES = PM_POOL_WRITES * 2 + 6,
+    ATTACH_WRITES = 12,
+    SCAN = 64, /* entries looked at in one lock hold */
+};
+
+static pm_lock *lock_of(pm_op *op)
+{
+    return &op->a->lock;
+}
+
+/* ---- submit ------------------------------------------------------------------------------------------------ */
+
+static bool small(const pm_task_spec *spec)
+{
+    return spec->nargs <= PM_TASK_ARGS && spec->nrets <= PM_TASK_RETS;
+}
+
+static int room_for(const pm_arena *a, uint64_t nrets)
+{
+    const pm_header_shm *h = a->h;
+    return pm__pool_room(&h->tasks) && pm__pool_room(&h->entries) >= nrets && pm__pool_room(&h->holds) >= nrets
+               ? PM_OK
+               : PM_ETABLE;
+}
+
+static void take_ref(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_set(lock_of(op), &e->refs, e->refs.v + 1);
+}
+
+/* The record, unreachable but for the building list: its first values need no journal. */
+static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
+{
+    pm_arena *a = op->a;
+    pm_lock *l = lock_of(op);
+    uint64_t table = 0;
+    int rc = room_for(a, spec->nrets);
+    if (rc)
+        return rc;
+    uint64_t shape = pm__shape_of(op, spec->cpu);
+    if (!shape)
+        return PM_ETABLE;
+    if (!small(spec) &&
+        !(table = pm__heap_alloc(&a->heap, spec->nargs * sizeof(pm_arg_shm) + spec->nrets * sizeof(pm_j64))))
+        return PM_EFULL;
+    uint64_t task = pm__pool_take(op, &a->h->tasks);
+    pm_task_shm *t = pm__task(a, task - 1);
+    pm_set(l, &t->state, PM_TASK_BUILDING); /* after a death it must read as free again */
+    pm_init(&t->seq, 0);
+    pm_init(&t->shape, shape);
+    pm_init(&t->function, spec->function + 1);
+    pm_init(&t->runner, 0);
+    pm_init(&t->waiting, 1);
+    pm_init(&t->nargs, spec->nargs);
+    pm_init(&t->nrets, spec->nrets);
+    pm_init(&t->args_held, 0);
+    pm_init(&t->rets_made, 0);
+    pm_init(&t->attached, 0);
+    pm_init(&t->retries, spec->retries);
+    pm_init(&t->attempt, 0);
+    pm_init(&t->held, 0);
+    pm_init(&t->table, table);
+    pm_init(&t->payload, (uint64_t)(spec->packed + 1));
+    pm_init(&t->size, spec->size);
+    strncpy(t->name, spec->name, PM_TASK_NAME - 1);
+    t->name[PM_TASK_NAME - 1] = 0;
+    if (spec->packed < 0 && spec->size)
+        memcpy(t->bytes, spec->payload, spec->size);
+    pm_set(l, &a->h->shapes[shape - 1].users, a->h->shapes[shape - 1].users.v + 1);
+    take_ref(op, spec->function + 1);
+    if (spec->packed >= 0)
+        take_ref(op, (uint64_t)spec->packed + 1);
+    if (!small(spec))
+        pm__list_push(op, &pm__me(a)->building, task);
+    *out = task;
+    return PM_OK;
+}
+
+static void add_argument(pm_op *op, uint64_t task, pm_task_argument given)
+{
+    pm_arena *a = op->a;
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(a, task - 1);
+    pm_entry_shm *e = pm__entry(a, given.slot);
+    pm_arg_shm *arg = pm__task_arg(a, t, t->args_held.v);
+    pm_init(&arg->entry, given.slot << 1 | given.waits);
+    pm_init(&arg->generation, pm__generation(a, given.slot + 1));
+    pm_init(&arg->task, task);
+    pm_init(&arg->next, 0);
+    take_ref(op, given.slot + 1);
+    pm_set(l, &t->args_held, t->args_held.v + 1);
+    /* On the settling list the entry still reads as pending only inside the transaction that seals it, not here. */
+    if (given.waits && pm_state(a, given.slot) == PM_PENDING) {
+        pm_init(&arg->next, e->deps.v);
+        pm_set(l, &e->deps, (uint64_t)((char *)arg - a->map.base));
+        pm_set(l, &t->waiting, t->waiting.v + 1);
+    }
+}
+
+static bool add_result(pm_op *op, uint64_t task, pm_ref *out)
+{
+    pm_arena *a = op->a;
+    pm_task_shm *t = pm__task(a, task - 1);
+    if (pm__pool_room(&a->h->entries) == 0 || pm__pool_room(&a->h->holds) == 0)
+        return false;
+    uint64_t entry = pm__entry_new(op);
+    pm__hold_begin(op, entry);
+    pm_entry_shm *e = pm__entry(a, entry - 1);
+    pm_init(&e->refs, 2); /* ours and the task's */
+    pm_init(&e->task, task);
+    *out = (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
+    pm_publish(lock_of(op), &e->state, out->generation << 8 | PM_PENDING);
+    pm_init(pm__task_ret(a, t, t->rets_made.v), entry << 1);
+    pm_set(lock_of(op), &t->rets_made, t->rets_made.v + 1);
+    return true;
+}
+
+/* As many steps as the transaction has room for. True when the task is complete. */
+static int build(pm_op *op, const pm_task_spec *spec, pm_submission *s, pm_ref *out)
+{
+    pm_task_shm *t = pm__task(op->a, s->task - 1);
+    while (t->args_held.v < spec->nargs && pm_lock_room(lock_of(op)) >= 2 * ARG_WRITES)
+        add_argument(op, s->task, spec->args[t->args_held.v]);
+    while (t->args_held.v == spec->nargs && t->rets_made.v < spec->nrets &&
+           pm_lock_room(lock_of(op)) >= 2 * RET_WRITES) {
+        if (!add_result(op, s->task, &out[s->made]))
+            return PM_ETABLE;
+        s->made++;
+    }
+    return t->args_held.v == spec->nargs && t->rets_made.v == spec->nrets &&
+                   pm_lock_room(lock_of(op)) >= 32
+               ? PM_OK
+               : PM_EAGAIN;
+}
+
+static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s)
+{
+    pm_task_shm *t = pm__task(op->a, s->task - 1);
+    if (!small(spec))
+        pm__list_remove(op, &pm__me(op->a)->building, s->task);
+    pm_set(lock_of(op), &t->state, PM_TASK_WAITING);
+    pm__task_waited(op, s->task);
+    s->task = 0;
+}
+
+/* The task cannot be completed: its results are never made visible, what it took goes back. */
+static void abandon(pm_op *op, pm_submission *s)
+{
+    pm_task_shm *t = pm__task(op->a, s->task - 1);
+    pm__list_remove(op, &pm__me(op->a)->building, s->task);
+    pm_set(lock_of(op), &t->state, PM_TASK_ABANDONED);
+    pm__task_waited(op, s->task);
+    s->task = 0;
+}
+
+int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out)
+{
+    pm_op op;
+    int rc, left;
+    if (spec->packed < 0 && spec->size > PM_TASK_INLINE)
+        return PM_EINVAL;
+    do {
+        rc = pm__enter(&op, a, how);
+        if (rc)
+            return rc;
+        if (!s->task && (rc = begin(&op, spec, &s->task))) {
+            pm_lock_rollback(&a->lock);
+            left = pm__leave(&op);
+            return left ? left : rc;
+        }
+        rc = build(&op, spec, s, out);
+        if (rc == PM_OK)
+            launch(&op, spec, s);
+        else if (rc != PM_EAGAIN)
+            abandon(&op, s);
+        left = rc == PM_EAGAIN ? pm__leave(&op) : pm__done(&op);
+    } while (rc == PM_EAGAIN && left == PM_OK);
+    return left ? left : rc;
+}
+
+/* ---- take -------------------------------------------------------------------------------------------------- */
+
+static void hold_cpu(pm_op *op, uint64_t task)
+{
+    pm_header_shm *h = op->a->h;
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    uint64_t cpu = h->shapes[t->shape.v - 1].cpu.v - 1;
+    pm_set(lock_of(op), &t->held, cpu);
+    pm_set(lock_of(op), &h->cpu_free, h->cpu_free.v - cpu);
+}
+
+void pm__task_return_cpu(pm_op *op, uint64_t task)
+{
+    pm_header_shm *h = op->a->h;
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    if (t->held.v == 0)
+        return;
+    pm_set(lock_of(op), &h->cpu_free, h->cpu_free.v + t->held.v);
+    pm_set(lock_of(op), &t->held, 0);
+}
+
+static void describe(const pm_arena *a, uint64_t task, pm_running *out)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    *out = (pm_running){
+        .task = task,
+        .function = t->function.v - 1,
+        .function_generation = pm__generation(a, t->function.v),
+        .name = t->name,
+        .payload = t->bytes,
+        .size = t->size.v,
+        .packed = (int64_t)t->payload.v - 1,
+        .nargs = t->nargs.v,
+        .nrets = t->nrets.v,
+        .attempt = t->attempt.v,
+        .retries = t->retries.v,
+    };
+}
+
+static void start(pm_op *op, uint64_t task, pm_running *out)
+{
+    pm_arena *a = op->a;
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(a, task - 1);
+    pm__queue_remove(op, task);
+    pm_set(l, &t->state, PM_TASK_RUNNING);
+    pm_set(l, &t->runner, a->slot + 1);
+    pm_set(l, &t->attempt, t->attempt.v + 1);
+    hold_cpu(op, task);
+    pm__list_push(op, &pm__me(a)->running, task);
+    describe(a, task, out);
+}
+
+/* Take the next task, if any, and call one more worker if there is work for it. */
+static bool take(pm_op *op, pm_running *out)
+{
+    uint64_t task = pm__queue_pick(op);
+    pm__idle_leave(op, op->a->slot);
+    if (!task)
+        return false;
+    start(op, task, out);
+    pm__call_worker(op);
+    return true;
+}
+
+int pm_take(pm_arena *a, pm_patience how, pm_running *out)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    rc = take(&op, out) ? PM_OK : PM_ENOTFOUND;
+    int left = pm__done(&op);
+    return left ? left : rc;
+}
+
+static bool rung(uint64_t bell)
+{
+    return bell != 0;
+}
+
+/* order: this side   on the idle list -> bell = 0 (both under the lock) -> asleep = 1 -> read bell -> sleep
+ *        other side  task queued (under the lock) -> bell = 1 -> read and clear asleep -> wake  (call() in queue.c) */
+static int sleep_for_bell(pm_arena *a, uint64_t deadline)
+{
+    pm_client_shm *me = pm__me(a);
+    int rc = PM_OK;
+    if (pm__spin(a, &me->bell, rung))
+        return PM_OK;
+    atomic_store(&me->asleep.v, 1);
+    if (!atomic_load(&me->bell.v))
+        rc = pm__os_sleep(&me->asleep, 1, deadline);
+    atomic_store(&me->asleep.v, 0);
+    return rc;
+}
+
+int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
+{
+    for (;;) {
+        pm_op op;
+        int rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            return rc;
+        bool found = take(&op, out);
+        if (!found) {
+            pm__idle_enter(&op);
+            atomic_store(&pm__me(a)->bell.v, 0);
+        }
+        rc = pm__done(&op);
+        if (rc || found)
+            return rc;
+        PM_CRASH(IDLE);
+        /* order: bell = 0 -> read these; the other side sets one of them, then the bell (look_again in client.c) */
+        if (a->gone || pm_a64_load(&a->h->ending))
+            return PM_EGONE;
+        rc = sleep_for_bell(a, deadline);
+        if (rc)
+            return rc;
+    }
+}
+
+static uint64_t queued_producer(const pm_arena *a, uint64_t slot)
+{
+    uint64_t task = pm__entry(a, slot)->task.v;
+    return task && pm__task(a, task - 1)->state.v == PM_TASK_READY ? task : 0;
+}
+
+int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from, pm_running *out)
+{
+    while (*from < n) {
+        pm_op op;
+        uint64_t task = 0;
+        int rc = pm__enter(&op, a, how);
+        if (rc)
+            return rc;
+        for (int i = 0; i < SCAN && *from < n && !task; i++, ++*from)
+            task = queued_producer(a, slots[*from]);
+        if (task)
+            start(&op, task, out);
+        rc = pm__done(&op);
+        if (rc || task)
+            return rc;
+    }
+    return PM_ENOTFOUND;
+}
+
+int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from)
+{
+    while (*from < n) {
+        pm_op op;
+        int rc = pm__enter(&op, a, how);
+        if (rc)
+            return rc;
+        for (int i = 0; i < SCAN && *from < n && pm_lock_room(&a->lock) > 4 * PM_QUEUE_REMOVE_WRITES; i++, ++*from) {
+            uint64_t task = queued_producer(a, slots[*from]);
+            if (task && pm__task(a, task - 1)->seq.v) {
+                pm__queue_remove(&op, task);
+                pm__task_ready(&op, task, true);
+            }
+        }
+        rc = pm__done(&op);
+        if (rc)
+            return rc;
+    }
+    return PM_OK;
+}
+
+pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
+{
+    uint64_t word = pm__task_arg(a, pm__task(a, task - 1), i)->entry.v;
+    return (pm_task_argument){.slot = word >> 1, .waits = word & 1};
+}
+
+pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
+{
+    const pm_arg_shm *arg = pm__task_arg(a, pm__task(a, task - 1), i);
+    return (pm_ref){.slot = arg->entry.v >> 1, .generation = arg->generation.v};
+}
+
+pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
+{
+    uint64_t entry = pm__task_ret(a, pm__task(a, task - 1), i)->v >> 1;
+    return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
+}
+
+/* ---- finish ------------------------------------------------------------------------------------------------ */
+
+/* An object that may become the value of result `slot`. Pending and ours, so it is read without the lock. */
+static int valid_object(const pm_arena *a, uint64_t object, uint64_t slot)
+{
+    const pm_entry_shm *from = pm__entry(a, object);
+    const pm_ref *refs = pm__contained(a, from);
+    if (pm_state(a, object) != PM_PENDING || from->held.v != from->nrefs.v || from->task.v)
+        return PM_ESTATE;
+    for (uint64_t i = 0; i < from->nrefs.v; i++)
+        if (refs[i].slot == slot)
+            return PM_ECYCLE;
+    return PM_OK;
+}
+
+/* All that can be wrong with results is found before the first is attached. */
+static int valid_results(const pm_arena *a, uint64_t task, const pm_result *results)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    int rc = PM_OK;
+    for (uint64_t i = t->attached.v; rc == PM_OK && i < t->nrets.v; i++) {
+        if (results[i].data)
+            rc = results[i].len <= PM_INLINE ? PM_OK : PM_EINVAL;
+        else
+            rc = valid_object(a, results[i].object, (pm__task_ret(a, t, i)->v >> 1) - 1);
+    }
+    return rc;
+}
+
+/* Move a pending object's bytes and contained references into the result entry. */
+static void attach_object(pm_op *op, pm_entry_shm *e, uint64_t object)
+{
+    pm_lock *l = lock_of(op);
+    pm_entry_shm *from = pm__entry(op->a, object);
+    if (!from->block.v)
+        memcpy(e->bytes, from->bytes, PM_INLINE);
+    pm_set(l, &e->block, from->block.v);
+    pm_set(l, &e->size, from->size.v);
+    pm_set(l, &e->nrefs, from->nrefs.v);
+    pm_set(l, &e->held, from->held.v);
+    pm_set(l, &from->block, 0);
+    pm_set(l, &from->held, 0);
+    pm_set(l, &from->nrefs, 0);
+}
+
+/* Give the next result its bytes, unseen. */
+static void attach(pm_op *op, uint64_t task, const pm_result *r)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
+    uint64_t entry = ret->v >> 1;
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    if (r->data) {
+        memcpy(e->bytes, r->data, r->len); /* pending: nobody reads them */
+        pm_set(l, &e->size, r->len);
+    } else
+        attach_object(op, e, r->object);
+    pm_set(l, ret, entry << 1 | r->failed);
+    pm_set(l, &t->attached, t->attached.v + 1);
+}
+
+/* As many as the transaction has room for. True when all are attached, with room to end the task. */
+static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    while (t->attached.v < t->nrets.v && pm_lock_room(lock_of(op)) >= 2 * ATTACH_WRITES)
+        attach(op, task, &results[t->attached.v]);
+    return t->attached.v == t->nrets.v && pm_lock_room(lock_of(op)) >= 64;
+}
+
+/* The decision: from here on it is not run again. */
+static void decide(pm_op *op, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm__list_remove(op, &op->a->clients[t->runner.v - 1].running, task);
+    pm__task_return_cpu(op, task);
+    pm__task_end(op, task);
+}
+
+int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next)
+{
+    pm_op op;
+    bool all = false;
+    int rc = valid_results(a, task, results);
+    while (rc == PM_OK && !all) {
+        rc = pm__enter(&op, a, how);
+        if (rc)
+            return rc;
+        all = attach_some(&op, task, results);
+        if (all) {
+            decide(&op, task);
+            if (next) {
+                next->task = 0;
+                take(&op, next);
+            }
+            pm__call_worker(&op);
+        }
+        rc = all ? pm__done(&op) : pm__leave(&op);
+    }
+    if (rc == PM_OK)
+        pm__settle(a, PM_TRY);
+    return rc;
+}
+
+/* Take attached bytes away again, before a retry or a failure in their place. */
+static void detach(pm_op *op, uint64_t task)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    uint64_t n = t->attached.v - 1;
+    pm_entry_shm *e = pm__entry(op->a, (pm__task_ret(op->a, t, n)->v >> 1) - 1);
+    if (e->held.v) {
+        pm_set(l, &e->held, e->held.v - 1);
+        pm__entry_unref(op, pm__contained(op->a, e)[e->held.v].slot + 1);
+        return;
+    }
+    if (e->block.v)
+        pm__heap_free(&op->a->heap, e->block.v);
+    pm_set(l, &e->block, 0);
+    pm_set(l, &e->nrefs, 0);
+    pm_set(l, &e->size, 0);
+    pm_set(l, &t->attached, n);
+}
+
+int pm__detach(pm_arena *a, uint64_t task)
+{
+    pm_op op;
+    while (pm__task(a, task - 1)->attached.v) {
+        int rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            return rc;
+        for (int i = 0; i < 4 && pm__task(a, task - 1)->attached.v; i++)
+            detach(&op, task);
+        rc = pm__done(&op);
+        if (rc)
+            return rc;
+    }
+    return PM_OK;
+}
+
+int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t len)
+{
+    const pm_result r = {.data = data, .len = len, .failed = true};
+    pm_task_shm *t = pm__task(a, task - 1);
+    pm_op op;
+    for (;;) {
+        int rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            return rc;
+        while (t->attached.v < t->nrets.v && pm_lock_room(&a->lock) >= 2 * ATTACH_WRITES)
+            attach(&op, task, &r);
+        bool all = t->attached.v == t->nrets.v && pm_lock_room(&a->lock) >= 64;
+        if (all)
+            decide(&op, task);
+        rc = pm__done(&op);
+        if (rc || all)
+            return rc;
+    }
+}
+
+/* ---- retry, block, resume ---------------------------------------------------------------------------------- */
+
+void pm__task_requeue(pm_op *op, uint64_t task)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm__list_remove(op, &op->a->clients[t->runner.v - 1].running, task);
+    pm__task_return_cpu(op, task);
+    if (t->retries.v != PM_RETRY_ALWAYS)
+        pm_set(l, &t->retries, t->retries.v - 1);
+    pm_set(l, &t->runner, 0);
+    pm__task_ready(op, task, false); /* last: who takes it now finds nothing of the former attempt [R 16] */
+}
+
+int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    if (pm__task(a, task - 1)->retries.v == 0) {
+        pm__leave(&op);
+        return PM_ESTATE;
+    }
+    pm__task_requeue(&op, task);
+    return pm__done(&op);
+}
+
+int pm_block(pm_arena *a, pm_patience how, uint64_t task)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm__task_return_cpu(&op, task);
+    pm__call_worker(&op);
+    return pm__done(&op);
+}
+
+int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    if (pm__task(a, task - 1)->held.v == 0)
+        hold_cpu(&op, task);
+    return pm__done(&op);
+}
+
+int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm_header_shm *h = a->h;
+    uint64_t base = (h->cpu_total + 9999) / 10000, have = h->workers.v;
+    *wanted = have < base ? base - have : 0;
+    if (*wanted == 0 && have < cap && h->idle.v == 0 && pm__queue_pick(&op)) {
+        uint64_t cores = ((uint64_t)h->cpu_free.v + 9999) / 10000;
+        *wanted = h->ready.v < cores ? h->ready.v : cores;
+        if (*wanted > cap - have)
+            *wanted = cap - have;
+    }
+    return pm__leave(&op);
+}

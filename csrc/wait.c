@@ -1,0 +1,229 @@
+/* wait.c - see wait.h. */
+#include "wait.h"
+
+#include "crash.h"
+#include "os.h"
+
+enum {
+    SPIN_MAX_NS = 50000,
+    SPIN_MIN_NS = 1000,
+    SPIN_START_NS = 20000,
+    BATCH = 16,              /* records linked in one lock hold */
+    KICK_NS = 20000000,      /* a sleep beside ready tasks and idle workers is looked at after this long */
+    FREE_WAITER_NS = 100000000,
+};
+
+/* ---- spinning ---------------------------------------------------------------------------------------------- */
+
+/* Spinning pays only while a core is free for it: not beside as many running tasks as there are cores. The word is
+ * read beside the lock; a stale value costs a few microseconds. */
+static bool core_free(const pm_arena *a)
+{
+    int64_t units = *(const volatile int64_t *)&a->h->cpu_free.v;
+    int64_t running = ((int64_t)a->h->cpu_total - units + 9999) / 10000;
+    return running < a->cores;
+}
+
+bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t))
+{
+    uint32_t budget = atomic_load_explicit(&a->spin_ns, memory_order_relaxed);
+    if (changed(pm_a64_load(word)))
+        return true;
+    if (!core_free(a))
+        return false;
+    if (budget == 0)
+        budget = SPIN_START_NS;
+    uint64_t until = pm__os_now() + budget;
+    do {
+        for (int i = 0; i < 16; i++) {
+            pm_cpu_relax();
+            if (changed(pm_a64_load(word))) {
+                uint32_t more = budget * 2 > SPIN_MAX_NS ? SPIN_MAX_NS : budget * 2;
+                atomic_store_explicit(&a->spin_ns, more, memory_order_relaxed);
+                return true;
+            }
+        }
+    } while (pm__os_now() < until);
+    uint32_t less = budget / 2 < SPIN_MIN_NS ? SPIN_MIN_NS : budget / 2;
+    atomic_store_explicit(&a->spin_ns, less, memory_order_relaxed);
+    return false;
+}
+
+/* ---- counting ---------------------------------------------------------------------------------------------- */
+
+static bool is_ready(const pm_arena *a, uint64_t slot)
+{
+    return pm_state(a, slot) != PM_PENDING;
+}
+
+/* Have the entry count for our waiter when it is sealed. A record that counts for another thread's waiter, which is
+ * in use, is made to count for all of the client's. */
+static void count_for(pm_op *op, uint64_t slot, int waiter)
+{
+    pm_arena *a = op->a;
+    pm_lock *l = &a->lock;
+    pm_local *own = &a->local[slot];
+    pm_hold_shm *r = &a->holds[own->hold - 1];
+    pm_entry_shm *e = pm__entry(a, slot);
+    uint64_t mine = (uint64_t)waiter + 1, now = r->waiter.v;
+    /* order: own->waiter = ours -> read the waiters in use; a thread that takes waiter `now` meanwhile does the
+     * reverse (pm__waiter_take, then counted), so either it sees that the record is not its own or we see it. */
+    atomic_store(&own->waiter, (uint32_t)mine);
+    if (now == 0) {
+        pm_init(&r->wprev, 0);
+        pm_init(&r->wnext, e->waits.v);
+        if (e->waits.v)
+            pm_set(l, &a->holds[e->waits.v - 1].wprev, own->hold);
+        pm_set(l, &e->waits, own->hold);
+    } else if (now != mine && now <= PM_WAITERS && atomic_load(&pm__me(a)->waiters.v) >> (now - 1) & 1)
+        mine = PM_WAITERS + 1;
+    pm_set(l, &r->waiter, mine);
+    atomic_store(&own->waiter, (uint32_t)mine);
+}
+
+static bool counted(const pm_arena *a, uint64_t slot, int waiter)
+{
+    uint32_t w = atomic_load(&a->local[slot].waiter);
+    return w == (uint32_t)waiter + 1 || w == PM_WAITERS + 1;
+}
+
+/* Link up to BATCH uncounted pending entries from slots[*i] on; adds those found ready to *got. */
+static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *i, uint64_t *got)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, PM_WAIT);
+    if (rc)
+        return rc;
+    for (int linked = 0; *i < n && linked < BATCH; ++*i) {
+        if (is_ready(a, slots[*i]))
+            ++*got;
+        else if (!counted(a, slots[*i], waiter)) {
+            count_for(&op, slots[*i], waiter);
+            linked++;
+        }
+    }
+    return pm__leave(&op);
+}
+
+static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *got)
+{
+    uint64_t i = 0;
+    while (i < n) {
+        if (is_ready(a, slots[i])) {
+            ++*got;
+            i++;
+        } else if (counted(a, slots[i], waiter))
+            i++;
+        else {
+            int rc = count_batch(a, slots, n, waiter, &i, got);
+            if (rc)
+                return rc;
+        }
+    }
+    return PM_OK;
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------------------------- */
+
+static bool none_missing(uint64_t missing)
+{
+    return (int64_t)missing <= 0;
+}
+
+/* Ready tasks beside idle workers: the worker that was called does not come. Call another. */
+static bool kick(pm_arena *a)
+{
+    pm_op op;
+    if (pm__enter(&op, a, PM_WAIT))
+        return true;
+    pm__call_worker(&op);
+    bool odd = a->h->ready.v && a->h->idle.v;
+    pm__leave(&op);
+    return odd;
+}
+
+/* order: this side   asleep = 1 -> read missing -> sleep while asleep is 1
+ *        other side  missing lowered -> read and clear asleep -> wake      (pm__leave, look_again in client.c)
+ * Both are sequentially consistent, so one of the two sees the other. */
+static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
+{
+    int rc = PM_OK;
+    atomic_store(&w->asleep.v, 1);
+    if (!none_missing(atomic_load(&w->missing.v)))
+        rc = pm__os_sleep(&w->asleep, 1, deadline);
+    atomic_store(&w->asleep.v, 0);
+    return rc;
+}
+
+static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline)
+{
+    bool watch = true; /* for the odd state of kick(): a timer runs only while it lasts */
+    if (pm__spin(a, &w->missing, none_missing))
+        return PM_OK;
+    for (;;) {
+        uint64_t slice = watch ? pm__os_now() + KICK_NS : deadline;
+        bool last = deadline && (!watch || deadline <= slice);
+        int rc = sleep_until(w, last ? deadline : slice);
+        if (rc != PM_ETIMEOUT || last)
+            return rc;
+        watch = kick(a);
+    }
+}
+
+static int waiter_for(pm_arena *a, uint64_t deadline)
+{
+    int w;
+    while ((w = pm__waiter_take(a)) < 0) {
+        uint64_t slice = pm__os_now() + FREE_WAITER_NS;
+        atomic_store(&a->want_waiter.v, 1);
+        if ((w = pm__waiter_take(a)) >= 0)
+            break;
+        int rc = pm__os_sleep(&a->want_waiter, 1, deadline && deadline < slice ? deadline : slice);
+        if (rc == PM_EINTR || (rc == PM_ETIMEOUT && deadline && pm__os_now() >= deadline))
+            return rc;
+        if (rc == PM_ETIMEOUT)
+            return PM_EAGAIN;
+    }
+    return w;
+}
+
+static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
+                     bool working)
+{
+    pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
+    for (;;) {
+        uint64_t got = 0;
+        /* order: missing = need -> read states. An entry sealed before its state is read is in `got`, one sealed
+         * after lowers `missing`; one that does both only makes us look again. */
+        atomic_store(&w->missing.v, need);
+        int rc = count_all(a, slots, n, waiter, &got);
+        if (rc)
+            return rc;
+        if (got >= need)
+            return PM_OK;
+        if (a->gone || pm_a64_load(&a->h->ending))
+            return PM_EGONE;
+        if (pm_a64_load(&a->h->failed))
+            return PM_EFAILED;
+        PM_CRASH(COUNTED);
+        if ((int64_t)(atomic_fetch_sub(&w->missing.v, got) - got) <= 0)
+            continue;
+        rc = await(a, w, deadline);
+        if (rc)
+            return rc;
+        if (working && pm_a64_load(&w->work)) {
+            pm_a64_store(&w->work, 0);
+            return PM_EWORK;
+        }
+    }
+}
+
+int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline, bool working)
+{
+    int waiter = waiter_for(a, deadline);
+    if (waiter < 0)
+        return waiter;
+    int rc = wait_with(a, waiter, slots, n, need, deadline, working);
+    pm__waiter_give(a, waiter);
+    return rc;
+}

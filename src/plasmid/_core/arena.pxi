@@ -1,0 +1,463 @@
+# Arena: one process's handle to the session's shared memory. Objects and waiting.
+
+from collections import namedtuple
+
+Client = namedtuple("Client", "slot epoch kind pid start_time")
+_UNSEALED = object()  # read() of an entry that has no value yet
+UNSEALED = _UNSEALED
+
+cdef enum:
+    GIL_BYTES = 65536  # a longer copy lets other threads run
+
+
+@cython.final
+@cython.no_gc
+cdef class Arena:
+    """The arena of a session, mapped into this process, and this process's place in it.
+
+    `hooks` is the engine's: load(buffer, refs) makes a value of stored bytes, failed(error) raises a stored exception, future(ref).
+
+    Processes and threads: all methods may be called from any thread. Those that may sleep (wait, next_task, and any
+    that finds the lock busy) do so without the GIL and see signals. After fork() every method raises SessionError in
+    the child. Failures of the arena itself are StoreCorruptError, StoreLockedError, SessionError.
+    """
+    cdef _c.pm_arena *_a
+    cdef readonly bytes session
+    cdef public object hooks
+    cdef bint _left
+
+    @staticmethod
+    def create(heap_bytes, cpus):
+        """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process is its driver."""
+        cdef Arena self = Arena.__new__(Arena)
+        cdef uint64_t heap = heap_bytes, units = cpus
+        cdef int rc
+        with nogil:
+            rc = _c.pm_open_new(heap, units, &self._a)
+        check(rc, f"create an arena of {heap_bytes} bytes")
+        self.session = self._a.h.session[:16]
+        return self
+
+    @staticmethod
+    def attach(int fd, int kind, int driver_pidfd=-1, int bell=-1):
+        """Join the arena behind fd as core.KEEPER, WORKER or GUEST. When the driver behind the pidfd ends, a keeper or
+        worker is killed at once by a C thread; a guest's calls raise SessionError. The descriptors stay the caller's and must stay open."""
+        cdef Arena self = Arena.__new__(Arena)
+        cdef int rc
+        with nogil:
+            rc = _c.pm_open_fd(fd, <_c.pm_kind>kind, driver_pidfd, bell, &self._a)
+        check(rc, "join the session")
+        self.session = self._a.h.session[:16]
+        return self
+
+    def __dealloc__(self):
+        if self._a == NULL:
+            return
+        if _c.pm_is_inherited(self._a):
+            _c.pm_forget(self._a)
+        else:
+            _c.pm_close(self._a)
+
+    cdef _c.pm_arena *live(self) except NULL:
+        if self._left:
+            raise _exceptions.SessionError("the session has been shut down")
+        if _c.pm_is_inherited(self._a):
+            raise _exceptions.SessionError(
+                "this process is a fork of a member of the session; call init() in it, or start it another way"
+            )
+        return self._a
+
+    # ---- the session
+
+    @property
+    def fd(self):
+        return self._a.fd
+
+    @property
+    def bell(self):
+        return self._a.bell
+
+    @bell.setter
+    def bell(self, int fd):
+        self._a.bell = fd
+
+    @property
+    def slot(self):
+        return self._a.slot
+
+    @property
+    def cpu_total(self):
+        return self.live().h.cpu_total / 10000.0
+
+    @property
+    def cpu_free(self):
+        """CPUs that no running task has; negative while tasks that woke up are in debt."""
+        return <int64_t>self.live().h.cpu_free.v / 10000.0
+
+    @property
+    def heap_bytes(self):
+        return self.live().h.heap_bytes
+
+    def clients(self):
+        """The attached processes, the dead that nobody has swept yet included."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t i
+        found = []
+        for i in range(_c.pm__client_high(a)):
+            if a.clients[i].kind.v:
+                found.append(
+                    Client(i, a.clients[i].epoch.v, a.clients[i].kind.v, a.clients[i].pid.v, a.clients[i].start_time.v)
+                )
+        return found
+
+    def sweep(self, uint64_t slot, uint64_t epoch, int64_t cause):
+        """Give back what a dead client held; retry or fail what it ran. cause: exit status, -signal, or CAUSE_UNKNOWN.
+        False if it is alive, or was swept before."""
+        cdef _c.pm_arena *a = self.live()
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_sweep(a, slot, epoch, cause)
+        if rc == _c.PM_EALIVE or rc == _c.PM_ENOTFOUND:
+            return False
+        check(rc, "sweep a dead client")
+        return True
+
+    def wake_all(self):
+        _c.pm__wake_everyone(self.live())
+
+    def workers_wanted(self, uint64_t cap):
+        """How many more workers would help now, given at most `cap` in all."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t wanted = 0
+        cdef int rc = _c.pm_workers_wanted(a, _c.PM_TRY, cap, &wanted)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_workers_wanted(a, _c.PM_WAIT, cap, &wanted)
+        check(rc, "count wanted workers")
+        return wanted
+
+    def set_boot(self, bytes blob):
+        """Keep the session's configuration in the arena; once."""
+        cdef ObjectRef ref = self.put_bytes(blob)
+        check(_c.pm_set_boot(self.live(), _c.PM_WAIT, ref.slot), "store the session's configuration")
+
+    def boot(self):
+        cdef _c.pm_ref ref
+        cdef _c.pm_view view
+        check(_c.pm_boot(self.live(), _c.PM_WAIT, &ref), "read the session's configuration")
+        holder = _new_ref(self, ref.slot, ref.generation)
+        check(_c.pm_look(self._a, ref.slot, &view), "read the session's configuration")
+        return PyBytes_FromStringAndSize(<const char *>view.data, view.size)
+
+    def set_failure(self, bytes why):
+        """Say why no worker can be started, b"" that they can again. Meanwhile waiting calls raise SessionError with it."""
+        _c.pm_fail(self.live(), why)
+
+    def failure(self):
+        return _c.pm_failure(self.live()).decode(errors="replace")
+
+    @property
+    def has_surplus(self):
+        """Whether there are more workers than num_cpus asks for."""
+        return _c.pm_has_surplus(self.live())
+
+    def check(self):
+        """Prove every invariant of the arena; StoreCorruptError names what is wrong. Takes the lock for O(everything)."""
+        cdef _c.pm_arena *a = self.live()
+        cdef char why[512]
+        cdef int rc = _c.PM_EAGAIN
+        why[0] = 0
+        while again(rc):
+            with nogil:
+                rc = _c.pm_check(a, why, sizeof(why))
+        if rc != _c.PM_OK and why[0]:
+            raise _exceptions.StoreCorruptError(f"check: {why.decode(errors='replace')}")
+        check(rc, "check")
+
+    def stats(self):
+        """What is in the arena, as a dict of counts and bytes; cpu_* in 1/10000 CPU."""
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_stats found
+        cdef int rc = _c.pm_stats_read(a, _c.PM_TRY, &found)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_stats_read(a, _c.PM_WAIT, &found)
+        check(rc, "read statistics")
+        return found
+
+    def dump(self, uint64_t most=100):
+        """The arena as text for people, at most that many records of each table. Takes the lock while it formats."""
+        cdef _c.pm_arena *a = self.live()
+        cdef char *text = NULL
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_dump(a, most, &text)
+        check(rc, "dump")
+        try:
+            return text.decode(errors="replace")
+        finally:
+            free(text)
+
+    def end(self):
+        """Nobody may join any more; idle workers leave."""
+        _c.pm_end(self.live())
+
+    @property
+    def closing(self):
+        """Whether end() was called, by anyone."""
+        return _c.pm_is_ending(self.live())
+
+    def leave(self, bint sweep=False):
+        """Leave the session. Views of its objects stay valid as long as they live; every other use raises SessionError."""
+        cdef _c.pm_arena *a = self.live()
+        self._left = True
+        with nogil:
+            _c.pm_leave(a, sweep)
+
+    # ---- objects
+
+    def put_small(self, value):
+        """A reference to a sealed None, bool, int of 64 bits, float, short str or bytes; None for any other value."""
+        cdef unsigned char raw[_c.PM_INLINE]
+        cdef Py_ssize_t size = encode_small(value, raw, _c.PM_INLINE)
+        if size == 0:
+            return None
+        return self._put(raw, size)
+
+    def put_bytes(self, bytes raw):
+        """A sealed object of exactly these stored bytes."""
+        if len(raw) <= _c.PM_INLINE:
+            return self._put(<const unsigned char *>PyBytes_AS_STRING(raw), len(raw))
+        pending = self.create_object(len(raw), ())
+        pending.write(0, raw)
+        return pending.seal()
+
+    cdef ObjectRef _put(self, const unsigned char *raw, Py_ssize_t size):
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_ref ref
+        cdef int rc = _c.pm_put(a, _c.PM_TRY, raw, size, &ref)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_put(a, _c.PM_WAIT, raw, size, &ref)
+        check(rc, "put")
+        return _new_ref(self, ref.slot, ref.generation)
+
+    def create_object(self, uint64_t nbytes, refs):
+        """A Pending object of nbytes that contains these references (a sequence of ObjectRef).
+
+        Raises ObjectStoreFullError when no free block is that large. Cost: a block, and the lock once per 16 references."""
+        cdef _c.pm_arena *a = self.live()
+        cdef Py_ssize_t i, n = len(refs)
+        cdef _c.pm_ref out
+        cdef _c.pm_ref *table = NULL
+        cdef int rc
+        if n:
+            table = <_c.pm_ref *>PyMem_Malloc(n * sizeof(_c.pm_ref))
+            if table == NULL:
+                raise MemoryError()
+        try:
+            for i in range(n):
+                table[i] = self._own(refs[i])
+            rc = _c.pm_create(a, _c.PM_TRY, nbytes, table, n, &out)
+            while again(rc):
+                with nogil:
+                    rc = _c.pm_create(a, _c.PM_WAIT, nbytes, table, n, &out)
+        finally:
+            PyMem_Free(table)
+        if rc == _c.PM_EFULL:
+            raise _exceptions.ObjectStoreFullError(
+                f"put: an object of {nbytes} bytes does not fit into the object store of {a.h.heap_bytes} bytes as it "
+                "is filled now. Drop references (and arrays that are views of objects), or give init() a larger object_store_memory."
+            )
+        check(rc, f"create an object of {nbytes} bytes")
+        cdef Pending pending = Pending.__new__(Pending)
+        pending._arena = self
+        pending.ref = _new_ref(self, out.slot, out.generation)
+        pending.nbytes = nbytes
+        rc = _c.pm_contain(a, _c.PM_TRY, out.slot)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_contain(a, _c.PM_WAIT, out.slot)
+        check(rc, "store references inside an object")
+        return pending
+
+    cdef _c.pm_ref _own(self, object ref) except *:
+        cdef _c.pm_ref out
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"expected an ObjectRef, not {type(ref).__name__}")
+        if (<ObjectRef>ref)._arena is not self:
+            raise _exceptions.ObjectLostError(f"{ref!r} belongs to a session that has been shut down")
+        out.slot = (<ObjectRef>ref).slot
+        out.generation = (<ObjectRef>ref).generation
+        return out
+
+    def is_ready(self, ObjectRef ref not None):
+        """Whether the value is there. One load."""
+        self._own(ref)
+        self.live()
+        return _c.pm_state(self._a, ref.slot) != _c.PM_PENDING
+
+    def read(self, ObjectRef ref not None):
+        """The value, or UNSEALED; a stored exception is raised by hooks.failed."""
+        self._own(ref)
+        self.live()
+        return self._read(ref.slot, True)
+
+    cdef object _read(self, uint64_t slot, bint raising):
+        """Of an entry that this process holds, or that a task it runs takes as an argument."""
+        cdef _c.pm_view view
+        cdef uint64_t i
+        cdef object value
+        if _c.pm_look(self._a, slot, &view) != _c.PM_OK:
+            return _UNSEALED
+        if view.is_inline and view.size and (<const unsigned char *>view.data)[0] < TAG_END:
+            value = decode_small(<const unsigned char *>view.data, view.size)
+        else:
+            refs = [self._hold(view.refs[i]) for i in range(view.nrefs)] if view.nrefs else ()
+            if view.is_inline:
+                value = self.hooks.load(PyBytes_FromStringAndSize(<const char *>view.data, view.size), refs)
+            else:
+                value = self.hooks.load(_new_buffer(self, slot, &view), refs)
+        if view.state == _c.PM_FAILED and raising:
+            return self.hooks.failed(value)
+        return value
+
+    cdef ObjectRef _hold(self, _c.pm_ref ref):
+        cdef _c.pm_arena *a = self._a
+        cdef int rc = _c.pm_hold(a, _c.PM_TRY, ref)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_hold(a, _c.PM_WAIT, ref)
+        check(rc, "take a reference")
+        return _new_ref(self, ref.slot, ref.generation)
+
+    def ref_from_id(self, bytes binary):
+        """The reference with this id. ObjectLostError if it is of another session or no longer alive."""
+        cdef _c.pm_ref ref
+        cdef uint32_t slot
+        self.live()
+        if len(binary) != _c.PM_KEY:
+            raise ValueError(f"an object id has {_c.PM_KEY} bytes, not {len(binary)}")
+        if binary[:16] != self.session:
+            raise _exceptions.ObjectLostError("the object belongs to another session")
+        memcpy(&slot, PyBytes_AS_STRING(binary) + 16, 4)
+        memcpy(&ref.generation, PyBytes_AS_STRING(binary) + 20, 8)
+        ref.slot = slot
+        return self._hold(ref)
+
+    def find(self, bytes key):
+        """The object with this key, or None."""
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_ref ref
+        cdef const unsigned char *raw = _key(key)
+        cdef int rc = _c.pm_find(a, _c.PM_TRY, raw, &ref)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_find(a, _c.PM_WAIT, raw, &ref)
+        if rc == _c.PM_ENOTFOUND:
+            return None
+        check(rc, "find")
+        return _new_ref(self, ref.slot, ref.generation)
+
+    def name(self, ObjectRef ref not None, bytes key):
+        """Give an object a key that goes with it. False if another object has it."""
+        cdef _c.pm_arena *a = self.live()
+        cdef const unsigned char *raw = _key(key)
+        self._own(ref)
+        cdef int rc = _c.pm_name(a, _c.PM_TRY, ref.slot, raw)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_name(a, _c.PM_WAIT, ref.slot, raw)
+        if rc == _c.PM_EEXISTS:
+            return False
+        check(rc, "name an object")
+        return True
+
+    # ---- waiting
+
+    def wait(self, list refs, uint64_t need, timeout, bint working=False):
+        """Sleep until `need` of the references have values. timeout in seconds or None. False if it ran out; None,
+        if the caller is `working` on a task, when one that produces a reference may be queued with no worker to take it.
+
+        Without the GIL; a signal handler that raises ends it. Cost: a load a reference, and the lock once per 16 not waited for before."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t n = len(refs), deadline = 0
+        cdef uint64_t *slots = self._slots(refs)
+        cdef int rc = _c.PM_EAGAIN
+        try:
+            if timeout is not None:
+                deadline = _c.pm__os_now() + <uint64_t>(min(max(timeout, 0), 1e9) * 1e9) + 1
+            while again(rc):
+                with nogil:
+                    rc = _c.pm_wait(a, slots, n, need, deadline, working)
+        finally:
+            PyMem_Free(slots)
+        if rc == _c.PM_ETIMEOUT:
+            return False
+        if rc == _c.PM_EWORK:
+            return None
+        if rc == _c.PM_EFAILED:
+            raise _exceptions.SessionError(self.failure())
+        check(rc, "wait")
+        return True
+
+    cdef uint64_t *_slots(self, list refs) except NULL:
+        cdef Py_ssize_t i, n = len(refs)
+        cdef uint64_t *slots = <uint64_t *>PyMem_Malloc((n or 1) * sizeof(uint64_t))
+        if slots == NULL:
+            raise MemoryError()
+        try:
+            for i in range(n):
+                slots[i] = self._own(refs[i]).slot
+        except BaseException:
+            PyMem_Free(slots)
+            raise
+        return slots
+
+
+cdef const unsigned char *_key(bytes key) except NULL:
+    if len(key) != _c.PM_KEY:
+        raise ValueError(f"a key has {_c.PM_KEY} bytes, not {len(key)}")
+    return <const unsigned char *>PyBytes_AS_STRING(key)
+
+
+@cython.final
+@cython.no_gc
+cdef class Pending:
+    """An object being written. write() its bytes, then seal() it once; dropped unsealed, it gives everything back.
+
+    Processes and threads: disjoint pieces may be written by several threads at once.
+    """
+    cdef Arena _arena
+    cdef readonly ObjectRef ref
+    cdef readonly uint64_t nbytes
+
+    def write(self, uint64_t offset, data):
+        """Copy a contiguous buffer to offset. Without the GIL for more than 64 KB."""
+        cdef Py_buffer view
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef uint64_t slot = self.ref.slot
+        cdef int rc
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if view.len > GIL_BYTES:
+                with nogil:
+                    rc = _c.pm_write(a, slot, offset, view.buf, view.len)
+            else:
+                rc = _c.pm_write(a, slot, offset, view.buf, view.len)
+            check(rc, f"write {view.len} bytes at {offset} of an object of {self.nbytes}")
+        finally:
+            PyBuffer_Release(&view)
+
+    def seal(self):
+        """Make it immutable and visible; returns its reference."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef uint64_t slot = self.ref.slot
+        cdef int rc = _c.pm_seal(a, _c.PM_TRY, slot, False)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_seal(a, _c.PM_WAIT, slot, False)
+        check(rc, "seal")
+        return self.ref

@@ -1,0 +1,227 @@
+"""Declarations of the C core (csrc/plasmid.h), and nothing else."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "plasmid.h" nogil:
+    enum:
+        PM_OK
+        PM_EFULL
+        PM_ENOTFOUND
+        PM_ESYS
+        PM_EAGAIN
+        PM_ETIMEOUT
+        PM_EINTR
+        PM_EEXISTS
+        PM_ETABLE
+        PM_ESTOPPED
+        PM_EGONE
+        PM_EFORKED
+        PM_EALIVE
+        PM_EFAILED
+        PM_EWORK
+        PM_INLINE
+        PM_TASK_INLINE
+        PM_KEY
+        PM_TAG_CRASH
+
+    ctypedef enum pm_patience:
+        PM_TRY
+        PM_WAIT
+
+    enum pm_kind:
+        PM_DRIVER
+        PM_KEEPER
+        PM_WORKER
+        PM_GUEST
+
+    enum pm_entry_state:
+        PM_FREE
+        PM_PENDING
+        PM_SEALED
+        PM_FAILED
+
+    int64_t PM_CAUSE_UNKNOWN
+    uint64_t PM_RETRY_ALWAYS
+
+    ctypedef struct pm_j64:
+        uint64_t v
+
+    ctypedef struct pm_client_shm:
+        pm_j64 epoch
+        pm_j64 kind
+        pm_j64 pid
+        pm_j64 start_time
+
+    ctypedef struct pm_header_shm:
+        unsigned char session[16]
+        uint64_t cpu_total
+        uint64_t heap_bytes
+        pm_j64 cpu_free
+
+    ctypedef struct pm_arena:
+        int fd
+        int bell
+        uint64_t slot
+        uint64_t epoch
+        pm_header_shm *h
+        pm_client_shm *clients
+
+    ctypedef struct pm_ref:
+        uint64_t slot
+        uint64_t generation
+
+    ctypedef struct pm_view:
+        pm_entry_state state
+        bint is_inline
+        const void *data
+        uint64_t size
+        const pm_ref *refs
+        uint64_t nrefs
+
+    ctypedef struct pm_task_argument:
+        uint64_t slot
+        bint waits
+
+    ctypedef struct pm_task_spec:
+        uint64_t function
+        const char *name
+        const void *payload
+        uint64_t size
+        int64_t packed
+        const pm_task_argument *args
+        uint64_t nargs
+        uint64_t nrets
+        uint64_t cpu
+        uint64_t retries
+
+    ctypedef struct pm_submission:
+        uint64_t task
+        uint64_t made
+
+    ctypedef struct pm_running:
+        uint64_t task
+        uint64_t function
+        uint64_t function_generation
+        const char *name
+        const void *payload
+        uint64_t size
+        int64_t packed
+        uint64_t nargs
+        uint64_t nrets
+        uint64_t attempt
+        uint64_t retries
+
+    ctypedef struct pm_result:
+        const void *data
+        uint64_t len
+        uint64_t object
+        bint failed
+
+    ctypedef struct pm_stats:
+        uint64_t entries
+        uint64_t holds
+        uint64_t tasks
+        uint64_t keys
+        uint64_t entry_capacity
+        uint64_t task_capacity
+        uint64_t heap_capacity
+        uint64_t heap_used
+        uint64_t heap_free
+        uint64_t heap_largest
+        uint64_t ready
+        uint64_t workers
+        uint64_t idle
+        uint64_t clients
+        uint64_t cpu_total
+        int64_t cpu_free
+        uint64_t repairs
+
+    ctypedef struct pm_guard:
+        pass
+
+    const char *pm_strerror(int rc)
+    const char *pm_err_class(int rc)
+    int pm__stopped_holder()
+    uint64_t pm__os_now()
+    uint64_t pm__client_high(const pm_arena *a)
+    void pm__wake_everyone(pm_arena *a)
+
+    int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
+    int pm_open_fd(int fd, pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
+    int pm_end(pm_arena *a)
+    bint pm_is_ending(const pm_arena *a)
+    bint pm_has_surplus(const pm_arena *a)
+    int pm_leave(pm_arena *a, bint sweep)
+    void pm_close(pm_arena *a)
+    bint pm_is_inherited(const pm_arena *a)
+    void pm_forget(pm_arena *a)
+    int pm_fail(pm_arena *a, const char *why)
+    const char *pm_failure(const pm_arena *a)
+    int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
+    int pm_boot(pm_arena *a, pm_patience how, pm_ref *out)
+
+    int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out)
+    int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+    int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
+    int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
+    int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bint failed)
+    int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
+    void pm_drop(pm_arena *a, uint64_t slot)
+    int pm_pin(pm_arena *a, uint64_t slot)
+    void pm_unpin(pm_arena *a, uint64_t slot)
+    pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
+    int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
+    pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
+    int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
+    int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)
+
+    int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline, bint working)
+
+    int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out)
+    int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
+    int pm_take_awaited(
+        pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *start, pm_running *out
+    )
+    int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *start)
+    pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
+    pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
+    pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
+    int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next)
+    int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
+    int pm_block(pm_arena *a, pm_patience how, uint64_t task)
+    int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
+    int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
+
+    int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
+
+    int pm_check(pm_arena *a, char *why, size_t length)
+    int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
+    int pm_dump(pm_arena *a, uint64_t most, char **text)
+
+    int pm_guard_start(char **argv, char **envp, const int *fds, int nfds, pm_guard **out)
+    int pm_guard_pid(const pm_guard *g)
+    bint pm_guard_failed(const pm_guard *g)
+    void pm_guard_stop(pm_guard *g)
+
+
+cdef extern from "<sys/prctl.h>" nogil:
+    enum:
+        PR_SET_CHILD_SUBREAPER
+    int prctl(int option, unsigned long value)
+
+
+cdef extern from "<sys/inotify.h>" nogil:
+    enum:
+        IN_CLOEXEC
+        IN_NONBLOCK
+    int inotify_init1(int flags)
+    int inotify_add_watch(int fd, const char *path, uint32_t mask)
+    int inotify_rm_watch(int fd, int watch)
+
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        FALLOC_FL_PUNCH_HOLE
+        FALLOC_FL_KEEP_SIZE
+    int fallocate(int fd, int mode, int64_t offset, int64_t length)

@@ -1,0 +1,50 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
+"""The C core for Python: convert, check, wrap.
+
+Part of the file is in the .pxi files it includes, one thought each; they are one module because two that each link
+the core would get two copies of its statics.
+
+    errors.pxi   error code -> exception
+    small.pxi    tiny values as tagged bytes
+    refs.pxi     ObjectRef, Buffer
+    arena.pxi    Arena: objects and waiting
+    tasks.pxi    Running: what a worker runs
+    guard.pxi    Guard: keeps the keeper alive
+    system.pxi   system calls that Python's os module does not have
+
+An operation is tried under the GIL (about 2 us of spinning for the arena's lock); when the lock is busy it is called
+again without the GIL, in slices of 100 ms between which signals are seen. C never calls back into Python, so no lock of the
+core is ever held while Python code runs.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from plasmid._core cimport c as _c
+from plasmid import exceptions as _exceptions
+
+DRIVER = _c.PM_DRIVER
+KEEPER = _c.PM_KEEPER
+WORKER = _c.PM_WORKER
+GUEST = _c.PM_GUEST
+CAUSE_UNKNOWN = _c.PM_CAUSE_UNKNOWN
+INLINE_BYTES = _c.PM_INLINE
+TASK_INLINE_BYTES = _c.PM_TASK_INLINE
+KEY_BYTES = _c.PM_KEY
+RETRY_ALWAYS = -1
+
+include "errors.pxi"
+include "small.pxi"
+include "refs.pxi"
+include "arena.pxi"
+include "tasks.pxi"
+include "guard.pxi"
+include "system.pxi"

@@ -1,0 +1,125 @@
+# ObjectRef and Buffer: what keeps an object alive, what keeps its bytes in place.
+
+
+cdef ObjectRef _new_ref(Arena arena, uint64_t slot, uint64_t generation):
+    """Wrap a reference that the process has taken already."""
+    cdef ObjectRef ref = ObjectRef.__new__(ObjectRef)
+    ref._arena = arena
+    ref.slot = slot
+    ref.generation = generation
+    return ref
+
+
+@cython.final
+@cython.freelist(512)
+@cython.no_gc
+cdef class ObjectRef:
+    """A reference to an object of the store, or to the result of a task that has not finished.
+
+    The object lives while any process has a reference to it, a view of it, or another object contains a reference.
+    Equality and hash are those of the id. Cost of a further reference in a process that has one: an atomic increment.
+
+    Processes and threads: may be used from any thread and sent to any process of the session inside arguments,
+    results and stored objects. Dropping one never blocks. In a forked child it may be dropped, and nothing else.
+    """
+    cdef Arena _arena
+    cdef readonly uint64_t slot
+    cdef readonly uint64_t generation
+    cdef object __weakref__
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("an ObjectRef comes from put() or from a task, it cannot be made by hand")
+
+    def __dealloc__(self):
+        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(self._arena._a):
+            _c.pm_drop(self._arena._a, self.slot)
+
+    def binary(self):
+        """The id: 28 bytes, unique in the session and beyond it."""
+        cdef uint32_t slot = <uint32_t>self.slot
+        return (
+            self._arena.session
+            + PyBytes_FromStringAndSize(<const char *>&slot, 4)
+            + PyBytes_FromStringAndSize(<const char *>&self.generation, 8)
+        )
+
+    def hex(self):
+        """The id as 56 hexadecimal digits."""
+        return self.binary().hex()
+
+    def size(self):
+        """Length of the id in bytes."""
+        return _c.PM_KEY
+
+    def future(self):
+        """A concurrent.futures.Future that receives the value, or the exception."""
+        return self._arena.hooks.future(self)
+
+    def __hash__(self):
+        return <Py_hash_t>((self.slot * 0x9E3779B97F4A7C15u + self.generation) >> 1)
+
+    def __eq__(self, other):
+        if type(other) is not ObjectRef:
+            return NotImplemented
+        cdef ObjectRef ref = <ObjectRef>other
+        return ref.slot == self.slot and ref.generation == self.generation and (
+            ref._arena is self._arena or ref._arena.session == self._arena.session
+        )
+
+    def __repr__(self):
+        return f"ObjectRef({self.hex()})"
+
+    def __reduce__(self):
+        """Pickled by the user, outside of plasmid: the id. It can be read back in a process of the session while the object lives."""
+        return _ref_from_id, (self.binary(),)
+
+
+_current = None  # the arena that ids are resolved in: the process's session
+
+
+def set_current(arena):
+    global _current
+    _current = arena
+
+
+def _ref_from_id(bytes binary):
+    if _current is None:
+        raise _exceptions.SessionError("an ObjectRef can be unpickled only in a process that has joined the session")
+    return _current.ref_from_id(binary)
+
+
+@cython.final
+@cython.no_gc
+cdef class Buffer:
+    """The stored bytes of one object, read-only and 64-byte aligned, through the buffer protocol.
+
+    Owns a pin: while it or a view of it lives, the bytes stay where they are. They lie in a read-only map, so not
+    even C code with a stray pointer can change them.
+    """
+    cdef Arena _arena
+    cdef uint64_t _slot
+    cdef const void *_data
+    cdef uint64_t _size
+
+    def __dealloc__(self):
+        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(self._arena._a):
+            _c.pm_unpin(self._arena._a, self._slot)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if _c.pm_is_inherited(self._arena._a):
+            raise BufferError("the store is not mapped in a forked child")
+        PyBuffer_FillInfo(view, self, <void *>self._data, <Py_ssize_t>self._size, 1, flags)
+
+    def __len__(self):
+        return self._size
+
+
+cdef Buffer _new_buffer(Arena arena, uint64_t slot, const _c.pm_view *view):
+    """A buffer over a sealed block of an entry that this process holds."""
+    check(_c.pm_pin(arena._a, slot), "pin")
+    cdef Buffer buffer = Buffer.__new__(Buffer)
+    buffer._arena = arena
+    buffer._slot = slot
+    buffer._data = view.data
+    buffer._size = view.size
+    return buffer

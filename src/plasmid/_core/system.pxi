@@ -1,0 +1,35 @@
+# System calls that Python's os module does not have. All raise OSError.
+
+
+def adopt_orphans():
+    """Make this process the parent of its descendants whose own parent has ended, so that it learns how they end."""
+    _system(_c.prctl(_c.PR_SET_CHILD_SUBREAPER, 1), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def inotify():
+    """A non-blocking inotify descriptor, close-on-exec."""
+    return _system(_c.inotify_init1(_c.IN_CLOEXEC | _c.IN_NONBLOCK), "inotify_init1")
+
+
+def inotify_add(int fd, str path, uint32_t mask):
+    """The number of the watch on path."""
+    raw = path.encode()
+    return _system(_c.inotify_add_watch(fd, PyBytes_AS_STRING(raw), mask), "inotify_add_watch")
+
+
+def inotify_remove(int fd, int watch):
+    _system(_c.inotify_rm_watch(fd, watch), "inotify_rm_watch")
+
+
+def punch(int fd, int64_t offset, int64_t length):
+    """Give back the space of a part of a file, which then reads as zeros."""
+    cdef int rc
+    with nogil:
+        rc = _c.fallocate(fd, _c.FALLOC_FL_PUNCH_HOLE | _c.FALLOC_FL_KEEP_SIZE, offset, length)
+    _system(rc, "fallocate(PUNCH_HOLE)")
+
+
+cdef int _system(int rc, str call) except? -1:
+    if rc < 0:
+        raise OSError(errno, f"{call}: {_strerror(errno)}")
+    return rc

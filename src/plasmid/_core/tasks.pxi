@@ -1,0 +1,278 @@
+# Submitting tasks, and what a worker runs.
+
+
+cdef class _Packed:
+    """Scratch arrays of one submit."""
+    cdef _c.pm_task_argument *args
+    cdef _c.pm_ref *rets
+
+    def __dealloc__(self):
+        PyMem_Free(self.args)
+        PyMem_Free(self.rets)
+
+
+def submit(
+    Arena arena not None,
+    ObjectRef function not None,
+    bytes name not None,
+    bytes payload,
+    ObjectRef packed,
+    args,
+    Py_ssize_t waits,
+    uint64_t nrets,
+    uint64_t cpu,
+    int64_t retries,
+):
+    """Queue a task; the list of its results' references.
+
+    payload: packed arguments of at most TASK_INLINE_BYTES, or None and `packed`, an object that holds them. args:
+    references that the task keeps; it starts when the first `waits` of them have values. cpu in 1/10000 CPU. retries
+    after deaths of its worker; RETRY_ALWAYS. Cost: the lock once, for up to 4 references and 4 results.
+    """
+    cdef _c.pm_arena *a = arena.live()
+    cdef Py_ssize_t i, n = len(args)
+    cdef _c.pm_task_spec spec
+    cdef _c.pm_submission progress
+    cdef _c.pm_ref few_rets[4]
+    cdef _c.pm_task_argument few_args[4]
+    cdef _c.pm_ref *rets = few_rets
+    cdef _c.pm_task_argument *own = few_args
+    cdef _Packed many
+    cdef int rc
+    if n > 4 or nrets > 4:
+        many = _Packed()
+        own = many.args = <_c.pm_task_argument *>PyMem_Malloc((n + 1) * sizeof(_c.pm_task_argument))
+        rets = many.rets = <_c.pm_ref *>PyMem_Malloc((nrets + 1) * sizeof(_c.pm_ref))
+        if own == NULL or rets == NULL:
+            raise MemoryError()
+    for i in range(n):
+        own[i].slot = arena._own(args[i]).slot
+        own[i].waits = i < waits
+    spec.function = arena._own(function).slot
+    spec.name = PyBytes_AS_STRING(name)
+    spec.packed = -1
+    spec.payload = NULL
+    spec.size = 0
+    if packed is not None:
+        spec.packed = <int64_t>arena._own(packed).slot
+    else:
+        spec.payload = PyBytes_AS_STRING(payload)
+        spec.size = len(payload)
+        if spec.size > _c.PM_TASK_INLINE:
+            raise ValueError("packed arguments are too long to stand in the task")
+    spec.args = own
+    spec.nargs = n
+    spec.nrets = nrets
+    spec.cpu = cpu
+    spec.retries = _c.PM_RETRY_ALWAYS if retries < 0 else <uint64_t>retries
+    progress.task = progress.made = 0
+    rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
+    if rc == _c.PM_EAGAIN:
+        with nogil:  # not interruptible half-way: a signal is seen after the submit
+            while rc == _c.PM_EAGAIN:
+                rc = _c.pm_submit(a, _c.PM_WAIT, &spec, &progress, rets)
+    made = [_new_ref(arena, rets[i].slot, rets[i].generation) for i in range(<Py_ssize_t>progress.made)]
+    check(rc, f"submit {name.decode(errors='replace')}()")
+    return made
+
+
+@cython.final
+@cython.no_gc
+cdef class Running:
+    """A task that this worker runs. Belongs to the thread that took it."""
+    cdef Arena _arena
+    cdef _c.pm_running _t
+
+    @property
+    def name(self):
+        return self._t.name.decode(errors="replace")
+
+    @property
+    def function_key(self):
+        """(slot, generation) of the function: what a worker's cache of functions is keyed by."""
+        return self._t.function, self._t.function_generation
+
+    @property
+    def nrets(self):
+        return self._t.nrets
+
+    @property
+    def attempt(self):
+        """1 for the first run."""
+        return self._t.attempt
+
+    @property
+    def retries(self):
+        return -1 if self._t.retries == _c.PM_RETRY_ALWAYS else self._t.retries
+
+    def function(self):
+        """The stored function, as hooks.load makes it."""
+        return self._read(self._t.function)
+
+    def packed(self):
+        """The packed arguments: bytes, or the value of the object that holds them."""
+        if self._t.packed >= 0:
+            return self._read(<uint64_t>self._t.packed)
+        return PyBytes_FromStringAndSize(<const char *>self._t.payload, self._t.size)
+
+    def argument(self, uint64_t i):
+        """The value of the i-th reference argument; if it is an exception, hooks.failed raises it."""
+        return self._read(self._at(i).slot)
+
+    cdef object _read(self, uint64_t slot):
+        """Of an entry that the task holds. Reading few bytes needs no reference of this process, a view does."""
+        cdef _c.pm_view view
+        check(_c.pm_look(self._arena._a, slot, &view), "read what a task takes")
+        holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(_c.pm_ref_of(self._arena._a, slot))
+        return self._arena._read(slot, True)
+
+    def kept_refs(self):
+        """References of the arguments that it does not wait for: those inside of values, in their order."""
+        cdef uint64_t i
+        return [self._arena._hold(self._at(i)) for i in range(self._t.nargs) if not self._waits(i)]
+
+    cdef bint _waits(self, uint64_t i):
+        return _c.pm_argument(self._arena._a, self._t.task, i).waits
+
+    cdef _c.pm_ref _at(self, uint64_t i) except *:
+        if i >= self._t.nargs:
+            raise IndexError(f"the task has {self._t.nargs} reference arguments")
+        return _c.pm_argument_ref(self._arena._a, self._t.task, i)
+
+    def result_ids(self):
+        cdef uint64_t i
+        cdef _c.pm_ref ref
+        found = []
+        for i in range(self._t.nrets):
+            ref = _c.pm_result_ref(self._arena._a, self._t.task, i)
+            found.append((ref.slot, ref.generation))
+        return found
+
+    def block(self):
+        """Its worker is about to sleep: others may use its CPU."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef int rc = _c.pm_block(a, _c.PM_TRY, self._t.task)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_block(a, _c.PM_WAIT, self._t.task)
+        check(rc, "give back a CPU")
+
+    def resume(self):
+        """It goes on at once, in debt if all CPUs are in use."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef int rc = _c.pm_resume(a, _c.PM_TRY, self._t.task)
+        if rc == _c.PM_EAGAIN:
+            with nogil:
+                while rc == _c.PM_EAGAIN:
+                    rc = _c.pm_resume(a, _c.PM_WAIT, self._t.task)
+        check(rc, "take a CPU back")
+
+    def retry(self):
+        """Put it back into the queue, with one retry less."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef int rc = _c.pm_retry(a, _c.PM_TRY, self._t.task)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_retry(a, _c.PM_WAIT, self._t.task)
+        check(rc, "retry a task")
+
+    def finish(self, list results, failed, bint take):
+        """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as stored) or a written
+        Pending. failed: all of them are exceptions. With `take`, returns the next Running or None, taken in the
+        same lock hold. Raises ValueError, with nothing ended, if a result contains a reference to itself."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef _c.pm_result few[4]
+        cdef _c.pm_result *all_ = few
+        cdef _c.pm_running next_
+        cdef uint64_t i, n = self._t.nrets
+        cdef int rc
+        cdef bint ends_badly = failed
+        if <uint64_t>len(results) != n:
+            raise ValueError(f"{len(results)} results for {n} references")
+        if n > 4:
+            all_ = <_c.pm_result *>PyMem_Malloc(n * sizeof(_c.pm_result))
+            if all_ == NULL:
+                raise MemoryError()
+        next_.task = 0
+        try:
+            for i in range(n):
+                all_[i].failed = ends_badly
+                item = results[i]
+                if type(item) is bytes:
+                    if len(item) > _c.PM_INLINE:
+                        raise ValueError("an inline result is too long")
+                    all_[i].data = PyBytes_AS_STRING(item)
+                    all_[i].len = len(item)
+                else:
+                    all_[i].data = NULL
+                    all_[i].object = (<Pending?>item).ref.slot
+            rc = _c.pm_finish(a, _c.PM_TRY, self._t.task, all_, &next_ if take else NULL)
+            if rc == _c.PM_EAGAIN:
+                with nogil:
+                    while rc == _c.PM_EAGAIN:
+                        rc = _c.pm_finish(a, _c.PM_WAIT, self._t.task, all_, &next_ if take else NULL)
+        finally:
+            if n > 4:
+                PyMem_Free(all_)
+        check(rc, "finish a task")
+        return _running(self._arena, &next_) if next_.task else None
+
+
+cdef Running _running(Arena arena, const _c.pm_running *t):
+    cdef Running task = Running.__new__(Running)
+    task._arena = arena
+    task._t = t[0]
+    return task
+
+
+def next_task(Arena arena not None, timeout=None):
+    """Sleep until there is a task to run, and take it. None after `timeout` seconds, or when the session has ended."""
+    cdef _c.pm_arena *a = arena.live()
+    cdef uint64_t deadline = 0
+    cdef _c.pm_running out
+    cdef int rc = _c.PM_EAGAIN
+    if timeout is not None:
+        deadline = _c.pm__os_now() + <uint64_t>(timeout * 1e9)
+    while again(rc):
+        with nogil:
+            rc = _c.pm_next(a, deadline, &out)
+    if rc == _c.PM_ETIMEOUT or rc == _c.PM_EGONE:
+        return None
+    check(rc, "take a task")
+    return _running(arena, &out)
+
+
+def take_awaited(Arena arena not None, list refs):
+    """Take a queued task that produces one of these references: its waiter has nothing better to do. None if none is queued."""
+    cdef _c.pm_arena *a = arena.live()
+    cdef uint64_t start = 0, n = len(refs)
+    cdef uint64_t *slots = arena._slots(refs)
+    cdef _c.pm_running out
+    cdef int rc
+    try:
+        rc = _c.pm_take_awaited(a, _c.PM_TRY, slots, n, &start, &out)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_take_awaited(a, _c.PM_WAIT, slots, n, &start, &out)
+    finally:
+        PyMem_Free(slots)
+    if rc == _c.PM_ENOTFOUND:
+        return None
+    check(rc, "take a task")
+    return _running(arena, &out)
+
+
+def hurry(Arena arena not None, list refs):
+    """Let the queued tasks that produce these references start before all others."""
+    cdef _c.pm_arena *a = arena.live()
+    cdef uint64_t start = 0, n = len(refs)
+    cdef uint64_t *slots = arena._slots(refs)
+    cdef int rc
+    try:
+        rc = _c.pm_hurry(a, _c.PM_TRY, slots, n, &start)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_hurry(a, _c.PM_WAIT, slots, n, &start)
+    finally:
+        PyMem_Free(slots)
+    check(rc, "hurry tasks")

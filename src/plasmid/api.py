@@ -1,0 +1,185 @@
+"""`put`, `get`, `wait` and what the session has: what a program calls on objects.
+
+Here arguments are checked, in Ray's order and with Ray's exception classes; the work is the
+engine's. `put` and `get` of one ref are the hot path: one global, one type test and one call of the
+engine.
+"""
+
+from __future__ import annotations
+
+from plasmid.engine import current
+from plasmid.exceptions import NotSupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from plasmid._core.core import ObjectRef
+    from plasmid.engine.base import Engine
+
+__all__ = ["available_resources", "cluster_resources", "get", "nodes", "put", "wait"]
+
+
+def put(value: Any, *, _owner: object = None, _tensor_transport: str | None = None) -> ObjectRef:
+    """Store `value` and return a reference to it, which any task can be given.
+
+    The value is copied once, into shared memory; changing the original later does not change what
+    is stored. It lives as long as there is a reference to it.
+
+    TypeError if `value` is an ObjectRef, or cannot be pickled: the message names the attribute at
+    fault. ObjectStoreFullError if there is no room.
+
+    Processes and threads: safe from any thread of any process of the session; starts a session if
+    there is none.
+    """
+    engine = current.engine
+    if type(value) is engine.ref_type:
+        raise TypeError(
+            f"put: {value!r} is a reference already; to store the reference, put it in a list"
+        )
+    if _owner is not None or _tensor_transport not in (None, "object_store"):
+        _refuse_put_option(_owner)
+    return engine.put(value)
+
+
+def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
+    """The value of a reference; for a list or a dict of references, that of each of them.
+
+    A list gives a list, a dict whose values are references a dict with the same keys.
+
+    Waits until all are there. Arrays, tables and other large buffers are read-only views of shared
+    memory: nothing is copied, and the memory stays as long as the view.
+
+    If the task that was to make it raised, `get` raises that error: a RayTaskError that is also an
+    instance of the class that the task raised. GetTimeoutError after `timeout` seconds; 0: only
+    what is there now. -1 is None, as in Ray.
+
+    Inside a task, an argument that was passed as a reference has arrived as its value; `get` of
+    exactly that value returns it. Anything else that is not a reference raises ValueError, in a
+    list or dict TypeError.
+
+    Processes and threads: safe from any thread of any process of the session. Blocks without the
+    GIL, and Ctrl-C interrupts it. A worker that waits here lends its CPU to other tasks.
+    """
+    if timeout is not None:
+        timeout = None if timeout == -1 else _seconds("get", timeout)
+    engine = current.engine
+    if type(object_refs) is engine.ref_type:
+        return engine.get_one(object_refs, timeout)
+    return _get_others(object_refs, timeout)
+
+
+def wait(
+    ray_waitables: list[ObjectRef],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Wait until `num_returns` of the references are ready, or for `timeout` seconds.
+
+    Returns (ready, not ready).
+
+    Both lists keep the order given; at most `num_returns` are in the first. Ready is also what
+    failed: the error comes with `get`. `fetch_local` has no effect on one machine.
+
+    Processes and threads: as for `get`.
+    """
+    engine = current.get_engine()
+    ref_type = engine.ref_type
+    if not isinstance(ray_waitables, list):
+        what = (
+            repr(ray_waitables) if type(ray_waitables) is ref_type else type(ray_waitables).__name__
+        )
+        raise TypeError(f"wait: expected a list of ObjectRefs, got {what}")
+    for ref in ray_waitables:
+        if type(ref) is not ref_type:
+            raise TypeError(f"wait: expected a list of ObjectRefs, but {_brief(ref)} is in it")
+    if timeout is not None:
+        timeout = _seconds("wait", timeout)
+    if not ray_waitables:
+        return [], []
+    if len(set(ray_waitables)) < len(ray_waitables):
+        raise ValueError("wait: the same ObjectRef is in the list more than once")
+    if isinstance(num_returns, bool) or not hasattr(num_returns, "__index__"):
+        raise TypeError(f"wait: num_returns must be a whole number, not {num_returns!r}")
+    if not 1 <= num_returns <= len(ray_waitables):
+        raise ValueError(
+            f"wait: num_returns must be from 1 to the number of refs, {len(ray_waitables)}, "
+            f"but is {num_returns}"
+        )
+    return engine.wait(ray_waitables, int(num_returns), timeout)
+
+
+def cluster_resources() -> dict[str, float]:
+    """What the session has: "CPU", "memory" and "object_store_memory" (bytes), ...
+
+    SessionError if there is none.
+    """
+    return current.engine.cluster_resources()
+
+
+def available_resources() -> dict[str, float]:
+    """What of `cluster_resources()` no running task holds; what is used up is left out."""
+    return current.engine.available_resources()
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The session's machine, as a list of one dict with Ray's keys."""
+    return current.engine.nodes()
+
+
+def _get_others(what: Any, timeout: float | None) -> Any:
+    """`get` of anything but a ref known at once."""
+    engine = current.get_engine()
+    if type(what) is engine.ref_type:
+        return engine.get_one(what, timeout)
+    # A list or dict of refs is what it says, even if it is a resolved argument: Ray gets those,
+    # too.
+    if isinstance(what, list):
+        if _all_refs(what, engine):
+            return engine.get(what, timeout)
+    elif isinstance(what, dict) and _all_refs(what.values(), engine):
+        return dict(zip(what, engine.get(list(what.values()), timeout), strict=True))
+    if engine.is_resolved_argument(what):
+        return what
+    if isinstance(what, (list, dict)):
+        _refuse_element(what if isinstance(what, list) else what.values(), engine)
+    raise ValueError(
+        f"get: {_brief(what)} is neither an ObjectRef nor a list of ObjectRefs nor a dict with "
+        "ObjectRefs as values"
+    )
+
+
+def _all_refs(values: Any, engine: Engine) -> bool:
+    # Stops at the first stranger: a resolved argument may be a list of millions.
+    ref_type = engine.ref_type
+    return all(type(value) is ref_type for value in values)
+
+
+def _refuse_element(values: Any, engine: Engine) -> NoReturn:
+    stranger = next(value for value in values if type(value) is not engine.ref_type)
+    raise TypeError(f"get: {_brief(stranger)} is not an ObjectRef")
+
+
+def _refuse_put_option(owner: object) -> NoReturn:
+    if owner is not None:
+        raise NotSupportedError("put: _owner is not supported: objects belong to the session")
+    raise NotSupportedError("put: the only _tensor_transport is 'object_store'")
+
+
+def _seconds(operation: str, timeout: Any) -> float | None:
+    """`timeout` as the engine takes it."""
+    if isinstance(timeout, str) or not hasattr(timeout, "__float__"):
+        raise TypeError(
+            f"{operation}: timeout must be a number of seconds or None, not {_brief(timeout)}"
+        )
+    seconds = float(timeout)
+    if not seconds >= 0:
+        raise ValueError(f"{operation}: timeout must not be negative or NaN, got {timeout!r}")
+    return None if seconds == float("inf") else seconds
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

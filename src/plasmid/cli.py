@@ -1,0 +1,82 @@
+"""The command `plasmid`: one subcommand per thing a shell may ask for.
+
+A subcommand is a function `_add_<name>(commands)` that declares its arguments and names the
+function that runs it; `_COMMANDS` lists them. Only the chosen one is imported, so `plasmid --help`
+stays quick.
+
+Exit status: 0 done, 1 it failed (the reason is on stderr), 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from plasmid import __version__
+from plasmid.exceptions import PlasmidError
+
+_Commands = Any  # argparse keeps the class of add_subparsers() to itself
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: `sys.argv`) and return the exit status."""
+    args = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        status = run(args)
+        sys.stdout.flush()
+    except PlasmidError as error:
+        print(f"plasmid: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`plasmid demo | head -1`). Python flushes stdout once
+        # more at exit; on /dev/null that cannot fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="plasmid", description="Objects and tasks shared by the processes of one machine."
+    )
+    parser.add_argument("--version", action="version", version=f"plasmid {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in _COMMANDS:
+        add(commands)
+    return parser
+
+
+def _add_demo(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="count what Python's standard library consists of, on all cores",
+        description="Share the sources of Python's standard library (or of FOLDER) as one object, "
+        "parse them in parallel tasks, and compare answer and time with one process.",
+    )
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="other sources")
+    parser.add_argument("--cpus", type=_positive, metavar="N", help="workers (default: all cores)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from plasmid import demo
+
+    return demo.run(args.folder, cpus=args.cpus, as_json=args.json)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
+
+
+_COMMANDS: tuple[Callable[[_Commands], None], ...] = (_add_demo,)

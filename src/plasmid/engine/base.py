@@ -1,0 +1,224 @@
+"""The engine interface: all that the API layer knows about what is beneath it.
+
+    api, remote, session  ->  Engine  <-  engine.local (the C core), remote engines later
+
+The API layer checks what the user passed; an engine gets arguments that are of the right type and
+in range. Written without dataclasses and typing: importing either costs as much as everything else
+in `import plasmid`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any, ClassVar, TypeAlias
+
+    from plasmid._core.core import ObjectRef
+
+    # Whatever an engine likes to give out for an exported function; the API layer only hands it
+    # back.
+    FunctionHandle: TypeAlias = Any
+else:
+    FunctionHandle = object
+
+__all__ = ["Engine", "FunctionHandle", "SessionConfig", "TaskOptions"]
+
+
+class _Record:
+    """Named values, compared and shown by value. Threads share them: never changed."""
+
+    __slots__: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({values})"
+
+
+class SessionConfig(_Record):
+    """What `init` was asked for, checked. None: the engine decides from what the machine has.
+
+    num_cpus             whole number >= 0: how many CPUs tasks may use at once
+    object_store_memory  bytes, >= MINIMUM_STORE; whether the machine has them the engine says
+    namespace            for names of actors; None: an anonymous one of this session's own
+    labels               shown in `nodes()`
+    logging_level        as the logging module takes it: a number or a level's name
+    log_to_driver        whether what tasks print appears in the driver
+    """
+
+    __slots__ = (
+        "labels",
+        "log_to_driver",
+        "logging_level",
+        "namespace",
+        "num_cpus",
+        "object_store_memory",
+    )
+
+    MINIMUM_STORE: ClassVar[int] = 1 << 20
+
+    def __init__(
+        self,
+        *,
+        num_cpus: int | None = None,
+        object_store_memory: int | None = None,
+        namespace: str | None = None,
+        labels: dict[str, str] | None = None,
+        logging_level: int | str = "info",
+        log_to_driver: bool = True,
+    ) -> None:
+        self.num_cpus = num_cpus
+        self.object_store_memory = object_store_memory
+        self.namespace = namespace
+        self.labels = labels or {}
+        self.logging_level = logging_level
+        self.log_to_driver = log_to_driver
+
+
+class TaskOptions(_Record):
+    """How one task is to be run, checked.
+
+    name              shown in errors and before what the task prints
+    num_returns       how many refs `submit` gives back, >= 0
+    num_cpus          >= 0, a multiple of 0.0001
+    max_retries       after a worker's death: how many times more, -1 for ever
+    retry_exceptions  whether raising is retried, too: always, never, or for these classes
+    """
+
+    __slots__ = ("max_retries", "name", "num_cpus", "num_returns", "retry_exceptions")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_returns: int = 1,
+        num_cpus: float = 1.0,
+        max_retries: int = 3,
+        retry_exceptions: bool | tuple[type[BaseException], ...] = False,
+    ) -> None:
+        self.name = name
+        self.num_returns = num_returns
+        self.num_cpus = num_cpus
+        self.max_retries = max_retries
+        self.retry_exceptions = retry_exceptions
+
+
+class Engine(ABC):
+    """One session, as one process of it sees it.
+
+    Costs are those of the local engine. Every method may raise SessionError (the session has ended,
+    this process is a fork of the one that joined), StoreLockedError and StoreCorruptError.
+
+    After `shutdown` an engine holds no memory and no file descriptors, and each method raises
+    SessionError.
+
+    Processes and threads: any thread may call anything at any time. What may block is said below; a
+    blocking call releases the GIL and can be interrupted by a signal's handler. The death of
+    another process never blocks one.
+    """
+
+    # The class of refs. `type(x) is engine.ref_type` is how the API layer tells a ref: no
+    # subclasses.
+    ref_type: type[Any]
+
+    @abstractmethod
+    def put(self, value: Any) -> ObjectRef:
+        """Store `value`, which is no ref. One copy of its buffers.
+
+        Waits only for the lock. ObjectStoreFullError; TypeError names the attribute path that
+        cannot be pickled.
+        """
+
+    @abstractmethod
+    def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
+        """The value of `ref`: `get([ref], timeout)[0]`, faster. Arrays are views of the store.
+
+        `ref` is of `ref_type`; it may be another session's (ObjectLostError). `timeout`: seconds >=
+        0, None: for ever. Blocks until the object is there. GetTimeoutError, ObjectLostError,
+        ObjectCorruptedError, or what the task raised: a RayTaskError `as_instanceof_cause()`,
+        WorkerCrashedError, ...
+        """
+
+    @abstractmethod
+    def get(self, refs: list[ObjectRef], timeout: float | None) -> list[Any]:
+        """The values of `refs`, which may repeat, in their order, after one wait for all.
+
+        Raises the error of the first in the list that failed; otherwise as `get_one`.
+        """
+
+    @abstractmethod
+    def wait(
+        self, refs: list[ObjectRef], num_returns: int, timeout: float | None
+    ) -> tuple[list[ObjectRef], list[ObjectRef]]:
+        """Block until `num_returns` of `refs` are there or failed, or the time is up.
+
+        No two refs are equal, 1 <= num_returns <= len(refs). Returns (ready, others), both in the
+        order of `refs`: at most `num_returns` ready ones, fewer if the time is up. Reads no values.
+        """
+
+    @abstractmethod
+    def export(self, function: Callable[..., Any], name: str, key: bytes) -> FunctionHandle:
+        """Make `function` known to the session's workers.
+
+        `key` (16 bytes) names this function object, here and in every process it was sent to: for a
+        key that it has exported before, an engine answers without pickling. The same bytes under
+        another key are stored once. Milliseconds the first time. TypeError if it cannot be pickled;
+        ObjectStoreFullError.
+        """
+
+    @abstractmethod
+    def submit(
+        self,
+        handle: FunctionHandle,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> list[ObjectRef]:
+        """Queue a call; the refs of its results, `options.num_returns` of them.
+
+        `args` and `kwargs` fit the function. Refs directly among them arrive as their values, those
+        inside other values as refs. At the bound of pending tasks a driver waits; a worker gets
+        PendingCallsLimitExceeded. TypeError as in `put`; ObjectStoreFullError;
+        TaskUnschedulableError if it can never run here.
+        """
+
+    @abstractmethod
+    def is_resolved_argument(self, value: Any) -> bool:
+        """Whether `value` is the very object that a ref among the task's arguments arrived as."""
+
+    @abstractmethod
+    def cluster_resources(self) -> dict[str, float]:
+        """What the session has: "CPU", "object_store_memory" and "memory" (bytes), ..."""
+
+    @abstractmethod
+    def available_resources(self) -> dict[str, float]:
+        """What of it no running task holds. Of resources used up there is no key, as in Ray."""
+
+    @abstractmethod
+    def nodes(self) -> list[dict[str, Any]]:
+        """One dict a machine, with Ray's keys: "NodeID", "Alive", "Resources", "Labels", ..."""
+
+    @abstractmethod
+    def address_info(self) -> dict[str, Any]:
+        """Where the session is, by those of Ray's keys that mean something: "node_id", ..."""
+
+    @abstractmethod
+    def future(self, ref: ObjectRef) -> Future[Any]:
+        """A future that gets the value of `ref`, or its error. Does not block."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """Leave the session, and end it if this process started it. Once; then nothing.
+
+        Blocks until its processes are gone and what they printed is shown.
+        """

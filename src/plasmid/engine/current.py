@@ -1,0 +1,171 @@
+"""The engine in use: `current.engine`, read on every call and replaced only under the lock.
+
+Before `init`, after `shutdown` and in a fork it is a stand-in for which nothing is a ref and whose
+`put` starts a session, so the calls that follow pay nothing for the check whether there is one.
+
+A worker calls `set_engine` before it runs its first task.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+
+from plasmid.engine.base import Engine, FunctionHandle, SessionConfig, TaskOptions
+from plasmid.exceptions import SessionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any
+
+    from plasmid._core.core import ObjectRef
+
+__all__ = ["engine", "get_engine", "is_started", "lock", "set_engine", "start", "stop"]
+
+
+def _start_local(config: SessionConfig) -> Engine:
+    from plasmid.engine.local import start
+
+    return start(config)
+
+
+# Makes the engine of a new session. Tests put their own here.
+starter: Callable[[SessionConfig], Engine] = _start_local
+
+# Held while an engine is made, replaced or shut down. Re-entrant: a finalizer or a signal's handler
+# may run inside.
+lock = RLock()
+
+
+def is_started() -> bool:
+    """Whether this process has a session."""
+    return type(engine) is not _NotStarted
+
+
+def get_engine() -> Engine:
+    """The engine; of a new session if there is none. Blocks while a thread starts one."""
+    found = engine
+    if type(found) is not _NotStarted:
+        return found
+    with lock:
+        if type(engine) is not _NotStarted:
+            return engine
+        if engine.refusal:
+            raise SessionError(f"no session can be started here: {engine.refusal}")
+        return start(SessionConfig())
+
+
+def set_engine(new: Engine) -> None:
+    """Use `new` from now on. The one before is not shut down."""
+    global engine
+    with lock:
+        engine = new
+
+
+def start(config: SessionConfig) -> Engine:
+    """Start a session and use it."""
+    with lock:
+        new = starter(config)
+        set_engine(new)
+        return new
+
+
+def stop(refusal: str = "") -> None:
+    """Shut the engine down, if there is one. Returns when the session is gone, whoever began that.
+
+    `refusal`: why the next call must not start a new session, if so.
+    """
+    with lock:
+        old = engine
+        set_engine(_NotStarted(refusal))
+        old.shutdown()
+
+
+class _NoRef:
+    """Refs belong to a session: without one, nothing is a ref."""
+
+
+class _NotStarted(Engine):
+    """No session. `put` starts one; other calls, for which nothing is a ref now, do so above.
+
+    In a fork, `inherited` is the parent's engine, kept so that it is never finalized here.
+    """
+
+    ref_type = _NoRef
+
+    def __init__(self, refusal: str = "", inherited: Engine | None = None) -> None:
+        self.refusal = refusal
+        self.inherited = inherited
+
+    def put(self, value: Any) -> ObjectRef:
+        # Through the API once more: `value` may be a ref of an earlier session.
+        from plasmid.api import put
+
+        get_engine()
+        return put(value)
+
+    def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
+        raise _not_started()
+
+    def get(self, refs: list[ObjectRef], timeout: float | None) -> list[Any]:
+        raise _not_started()
+
+    def wait(
+        self, refs: list[ObjectRef], num_returns: int, timeout: float | None
+    ) -> tuple[list[ObjectRef], list[ObjectRef]]:
+        raise _not_started()
+
+    def export(self, function: Callable[..., Any], name: str, key: bytes) -> FunctionHandle:
+        raise _not_started()
+
+    def submit(
+        self,
+        handle: FunctionHandle,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> list[ObjectRef]:
+        raise _not_started()
+
+    def is_resolved_argument(self, value: Any) -> bool:
+        return False
+
+    def cluster_resources(self) -> dict[str, float]:
+        raise _not_started()
+
+    def available_resources(self) -> dict[str, float]:
+        raise _not_started()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        raise _not_started()
+
+    def address_info(self) -> dict[str, Any]:
+        raise _not_started()
+
+    def future(self, ref: ObjectRef) -> Future[Any]:
+        raise _not_started()
+
+    def shutdown(self) -> None:
+        pass
+
+
+def _not_started() -> SessionError:
+    return SessionError("plasmid has not been started: call plasmid.init() first")
+
+
+def _after_fork() -> None:
+    # The only thread of a new process: the lock may be held by a thread that does not exist here.
+    global engine, lock
+    lock = RLock()
+    if is_started():
+        engine = _NotStarted(
+            "this process was forked from one that has a session, and cannot share it. Start "
+            "processes by spawn, use remote functions, or call plasmid.init() for a new session",
+            inherited=engine,
+        )
+
+
+engine: Engine = _NotStarted()
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,79 @@
+"""concurrent.futures over references: one thread that waits for all of them at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from plasmid._core import core
+from plasmid.exceptions import PlasmidError
+
+
+class Futures:
+    """Completes futures as their references get values.
+
+    Processes and threads: `future` may be called from any thread and does not block. The thread starts with the first future, sleeps
+    in one wait for all of them, and ends with the session. What a future's callbacks do, they do in that thread.
+    """
+
+    def __init__(self, arena: core.Arena, read: Callable[[core.ObjectRef], Any]) -> None:
+        self._arena = arena
+        self._read = read
+        self._lock = threading.Lock()
+        self._waiting: dict[core.ObjectRef, list[Future[Any]]] = {}
+        self._thread: threading.Thread | None = None
+        self._bell: core.Pending | None = None
+
+    def future(self, ref: core.ObjectRef) -> Future[Any]:
+        made: Future[Any] = Future()
+        made.set_running_or_notify_cancel()
+        if self._arena.is_ready(ref):
+            self._complete(ref, [made])
+            return made
+        with self._lock:
+            self._waiting.setdefault(ref, []).append(made)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="plasmid-futures", daemon=True
+                )
+                self._thread.start()
+            elif self._bell is not None:
+                self._bell.seal()
+                self._bell = None
+        return made
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._arena.wait(self._to_wait_for(), 1, None)
+                for ref, futures in self._take_ready():
+                    self._complete(ref, futures)
+        except PlasmidError as error:  # the session has ended
+            with self._lock:
+                left, self._waiting = self._waiting, {}
+            for futures in left.values():
+                for future in futures:
+                    future.set_exception(error)
+
+    def _to_wait_for(self) -> list[core.ObjectRef]:
+        """All references, and a bell that ends the wait when another comes: an object that is sealed then."""
+        bell = self._arena.create_object(1, ())
+        with self._lock:
+            self._bell = bell
+            return [bell.ref, *self._waiting]
+
+    def _take_ready(self) -> list[tuple[core.ObjectRef, list[Future[Any]]]]:
+        with self._lock:
+            ready = [ref for ref in self._waiting if self._arena.is_ready(ref)]
+            return [(ref, self._waiting.pop(ref)) for ref in ready]
+
+    def _complete(self, ref: core.ObjectRef, futures: list[Future[Any]]) -> None:
+        for future in futures:
+            try:
+                value = self._read(ref)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)

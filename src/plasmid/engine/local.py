@@ -1,0 +1,286 @@
+"""The engine of one machine: the API's calls, done on the arena.
+
+    api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
+              │
+              ├─ packing    arguments and results <-> stored bytes
+              ├─ running    the task that this thread runs, if it is a worker's
+              └─ futures    concurrent.futures over references
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from plasmid import serialize
+from plasmid._core import core
+from plasmid.engine import packing
+from plasmid.engine.base import Engine, SessionConfig, TaskOptions
+from plasmid.engine.futures import Futures
+from plasmid.engine.running import RunningTask, running
+from plasmid.exceptions import (
+    GetTimeoutError,
+    RayTaskError,
+    SessionError,
+    TaskUnschedulableError,
+)
+
+if TYPE_CHECKING:
+    from plasmid.runtime.session import Session
+
+CPU_UNITS = 10_000
+INLINE_DEPTH = 32
+"""So many tasks may run inside each other on one worker's stack before more workers are preferred."""
+
+serialize.register_ref_type(core.ObjectRef)
+
+
+def start(config: SessionConfig) -> LocalEngine:
+    """A new session, with this process as its driver."""
+    from plasmid.runtime.session import Session
+
+    session = Session(
+        num_cpus=config.num_cpus,
+        object_store_memory=config.object_store_memory,
+        log_to_driver=config.log_to_driver,
+    )
+    return LocalEngine(session.arena, session, config)
+
+
+class LocalEngine(Engine):
+    """This process's part in a session of one machine.
+
+    Processes and threads: one per process. Any thread may call anything. In a worker, `running.task` tells
+    which task the calling thread runs.
+    """
+
+    ref_type = core.ObjectRef
+
+    def __init__(
+        self,
+        arena: core.Arena,
+        session: Session | None = None,
+        config: SessionConfig | None = None,
+    ) -> None:
+        self._arena = arena
+        self._session = session
+        self._config = config or SessionConfig()
+        self._handles: dict[bytes, tuple[core.ObjectRef, bytes]] = {}
+        self._import_path = set(sys.path)
+        self._futures = Futures(arena, arena.read)
+        self._cpu_units = round(arena.cpu_total * CPU_UNITS)
+        arena.hooks = self
+        core.set_current(arena)
+
+    # ---- what the core calls
+
+    load = staticmethod(serialize.load)
+
+    @staticmethod
+    def failed(error: Any) -> NoReturn:
+        """Raise a stored exception."""
+        if isinstance(error, RayTaskError):
+            raise error.as_instanceof_cause()
+        if isinstance(error, BaseException):
+            raise error
+        raise SessionError(f"a result is marked as an exception, but is {error!r}")
+
+    # ---- objects
+
+    def put(self, value: Any) -> core.ObjectRef:
+        ref = self._arena.put_small(value)
+        return packing.store(self._arena, value).seal() if ref is None else ref
+
+    def get_one(self, ref: core.ObjectRef, timeout: float | None) -> Any:
+        value = self._arena.read(ref)
+        if value is core.UNSEALED:
+            self._await_all([ref], timeout)
+            value = self._arena.read(ref)
+        return value
+
+    def get(self, refs: list[core.ObjectRef], timeout: float | None) -> list[Any]:
+        self._await_all(refs, timeout)
+        read = self._arena.read
+        return [read(ref) for ref in refs]
+
+    def wait(
+        self, refs: list[core.ObjectRef], num_returns: int, timeout: float | None
+    ) -> tuple[list[core.ObjectRef], list[core.ObjectRef]]:
+        self._await(refs, num_returns, timeout)
+        is_ready = self._arena.is_ready
+        ready: list[core.ObjectRef] = []
+        others: list[core.ObjectRef] = []
+        for ref in refs:
+            (ready if len(ready) < num_returns and is_ready(ref) else others).append(ref)
+        return ready, others
+
+    def future(self, ref: core.ObjectRef) -> Future[Any]:
+        return self._futures.future(ref)
+
+    def _await_all(self, refs: list[core.ObjectRef], timeout: float | None) -> None:
+        if not self._await(refs, len(refs), timeout):
+            missing = sum(not self._arena.is_ready(ref) for ref in refs)
+            first = next((ref for ref in refs if not self._arena.is_ready(ref)), refs[0])
+            raise GetTimeoutError(
+                f"get: {missing} of {len(refs)} objects not ready after {timeout} s, "
+                f"the first of them {first!r}"
+            )
+
+    def _await(self, refs: list[core.ObjectRef], need: int, timeout: float | None) -> bool:
+        task = running.task
+        if task is None:
+            return bool(self._arena.wait(refs, need, timeout))
+        is_ready = self._arena.is_ready
+        if sum(map(is_ready, refs)) >= need:
+            return True
+        task.core.block()  # others may use its CPU
+        try:
+            if timeout is not None or need < len(refs):
+                core.hurry(self._arena, [ref for ref in refs if not is_ready(ref)])
+                return bool(self._arena.wait(refs, need, timeout))
+            self._help(task, refs)
+        finally:
+            task.core.resume()
+        return True
+
+    def _help(self, task: RunningTask, refs: list[core.ObjectRef]) -> None:
+        """Wait for all of refs without a timeout: run those of their tasks that nobody has taken on this stack, so
+        nesting needs neither further workers nor the keeper."""
+        done: bool | None = None
+        while not done:
+            pending = [ref for ref in refs if not self._arena.is_ready(ref)]
+            if task.depth < INLINE_DEPTH:
+                while (inner := core.take_awaited(self._arena, pending)) is not None:
+                    task.run_inside(inner)
+            else:
+                core.hurry(self._arena, pending)
+            done = self._arena.wait(refs, len(refs), None, working=True)
+
+    # ---- tasks
+
+    def export(
+        self, function: Callable[..., Any], name: str, key: bytes
+    ) -> tuple[core.ObjectRef, bytes]:
+        handle = self._handles.get(key)
+        if handle is None:
+            more_path = tuple(entry for entry in sys.path if entry not in self._import_path)
+            stored = (serialize.dumps_function(function), more_path)
+            handle = self._publish(stored), name.encode(errors="replace")
+            self._handles[key] = handle
+        return handle
+
+    def _publish(self, stored: tuple[bytes, tuple[str, ...]]) -> core.ObjectRef:
+        """The session's object for a pickled function: the same bytes are stored once."""
+        content = hashlib.blake2b(repr(stored[1]).encode() + stored[0], digest_size=core.KEY_BYTES)
+        while True:
+            ref = self._arena.find(content.digest())
+            if ref is not None:
+                return ref
+            ref = packing.store(self._arena, stored).seal()
+            if self._arena.name(ref, content.digest()):
+                return ref
+
+    def submit(
+        self,
+        handle: tuple[core.ObjectRef, bytes],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> list[core.ObjectRef]:
+        cpu = round(options.num_cpus * CPU_UNITS)
+        if cpu > self._cpu_units:
+            raise TaskUnschedulableError(
+                f"{options.name}() asks for num_cpus={options.num_cpus:g}, but the session has "
+                f"{self._arena.cpu_total:g}"
+            )
+        extra = None
+        if options.retry_exceptions or cpu != CPU_UNITS:
+            extra = (options.retry_exceptions, options.num_cpus)
+        packed = packing.pack_arguments(self._arena, args, kwargs, extra)
+        function, name = handle
+        if options.name != name:
+            name = options.name.encode(errors="replace")
+        return core.submit(
+            self._arena,
+            function,
+            name,
+            packed.payload,
+            packed.stored,
+            packed.refs,
+            packed.waits,
+            options.num_returns,
+            cpu,
+            options.max_retries,
+        )
+
+    def is_resolved_argument(self, value: Any) -> bool:
+        task = running.task
+        return task is not None and any(value is argument for argument in task.resolved)
+
+    # ---- the session
+
+    def cluster_resources(self) -> dict[str, float]:
+        from plasmid.runtime import resources
+
+        return {
+            "CPU": self._arena.cpu_total,
+            "memory": float(resources.memory().bytes),
+            "object_store_memory": float(self._arena.heap_bytes),
+            "node:127.0.0.1": 1.0,
+            "node:__internal_head__": 1.0,
+        }
+
+    def available_resources(self) -> dict[str, float]:
+        free = max(0.0, self._arena.cpu_free)
+        have = {
+            **self.cluster_resources(),
+            "CPU": free,
+            "object_store_memory": float(self._arena.stats()["heap_free"]),
+        }
+        return {name: amount for name, amount in have.items() if amount > 0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        import socket
+
+        return [
+            {
+                "NodeID": self._node_id,
+                "Alive": True,
+                "NodeManagerAddress": "127.0.0.1",
+                "NodeManagerHostname": socket.gethostname(),
+                "NodeName": "127.0.0.1",
+                "NodeManagerPort": 0,
+                "ObjectManagerPort": 0,
+                "ObjectStoreSocketName": "",
+                "RayletSocketName": "",
+                "MetricsExportPort": 0,
+                "RuntimeEnvAgentPort": 0,
+                "DeathReason": 0,
+                "DeathReasonMessage": "",
+                "alive": True,
+                "Resources": self.cluster_resources(),
+                "Labels": {"ray.io/node-id": self._node_id, **self._config.labels},
+            }
+        ]
+
+    def address_info(self) -> dict[str, Any]:
+        return {
+            "address": self._session.name if self._session else "",
+            "node_ip_address": "127.0.0.1",
+            "node_id": self._node_id,
+            "session_name": f"session_{self._arena.session.hex()}",
+        }
+
+    @property
+    def _node_id(self) -> str:
+        return hashlib.blake2b(self._arena.session, digest_size=28).hexdigest()
+
+    def shutdown(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._handles.clear()
+            core.set_current(None)
+            session.close()

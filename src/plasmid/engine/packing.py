@@ -1,0 +1,139 @@
+"""Arguments and results between Python and the arena: what is stored for them, and back.
+
+Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them have left a None behind, and
+`where` says where each belongs (an index of args or a name of kwargs); `extra` is (retry_exceptions, num_cpus), or
+None for the defaults. A call with plain values only is one C pickle; the rest goes through the serializer.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from plasmid import serialize
+from plasmid._core import core
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any], tuple[int | str, ...], Any]
+
+# Exact types that pickle alike in every process.
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+
+
+class _Gather:
+    """A Writer whose bytes are kept here."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.raw = bytearray(nbytes)
+
+    def write(self, offset: int, data: Any) -> None:
+        view = memoryview(data).cast("B")
+        self.raw[offset : offset + view.nbytes] = view
+
+
+def store(arena: core.Arena, value: Any) -> core.Pending:
+    """`value` as a pending object, written and not yet sealed."""
+    return _written(arena, serialize.plan(value))
+
+
+def _written(arena: core.Arena, plan: serialize.Plan) -> core.Pending:
+    pending = arena.create_object(plan.nbytes, plan.refs)
+    plan.write(pending)
+    return pending
+
+
+def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
+    """What `Running.finish` takes: stored bytes if they are few, else a pending object."""
+    small = core.encode(value)
+    if small is not None:
+        return small
+    plan = serialize.plan(value)
+    if plan.refs or plan.nbytes > core.INLINE_BYTES:
+        return _written(arena, plan)
+    gathered = _Gather(plan.nbytes)
+    plan.write(gathered)
+    return bytes(gathered.raw)
+
+
+class Packed:
+    """Arguments ready for `core.submit`: payload or stored object, the references to keep, and how many of these
+    the task waits for."""
+
+    __slots__ = ("payload", "refs", "stored", "waits")
+
+    def __init__(
+        self,
+        payload: bytes | None,
+        stored: core.ObjectRef | None,
+        refs: Sequence[core.ObjectRef],
+        waits: int,
+    ) -> None:
+        self.payload = payload
+        self.stored = stored
+        self.refs = refs
+        self.waits = waits
+
+
+def pack_arguments(
+    arena: core.Arena, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Any
+) -> Packed:
+    """Raises TypeError naming what cannot be pickled, ObjectStoreFullError."""
+    refs: list[core.ObjectRef] = []
+    where: list[int | str] = []
+    plain = extra is None
+    for index, value in enumerate(args):
+        kind = type(value)
+        if kind is core.ObjectRef:
+            refs.append(value)
+            where.append(index)
+        elif kind not in _PLAIN:
+            plain = False
+    for name, value in kwargs.items():
+        kind = type(value)
+        if kind is core.ObjectRef:
+            refs.append(value)
+            where.append(name)
+        elif kind not in _PLAIN:
+            plain = False
+    if refs:
+        args = tuple(None if type(value) is core.ObjectRef else value for value in args)
+        kwargs = {k: None if type(v) is core.ObjectRef else v for k, v in kwargs.items()}
+    whole = (args, kwargs, tuple(where), extra)
+    if plain:
+        payload = pickle.dumps(whole, 5)
+        if len(payload) <= core.TASK_INLINE_BYTES:
+            return Packed(payload, None, refs, len(refs))
+    return _pack_any(arena, whole, refs)
+
+
+def _pack_any(arena: core.Arena, whole: Arguments, refs: list[core.ObjectRef]) -> Packed:
+    plan = _plan_arguments(whole)
+    if plan.nbytes > core.TASK_INLINE_BYTES:
+        return Packed(None, _written(arena, plan).seal(), refs, len(refs))
+    gathered = _Gather(plan.nbytes)
+    plan.write(gathered)
+    return Packed(bytes(gathered.raw), None, [*refs, *plan.refs], len(refs))
+
+
+def _plan_arguments(whole: Arguments) -> serialize.Plan:
+    try:
+        return serialize.plan(whole)
+    except TypeError as error:
+        args, kwargs, *_ = whole
+        for label, value in [*enumerate(args), *kwargs.items()]:
+            try:
+                serialize.plan(value)
+            except TypeError as inner:
+                which = f"argument {label + 1}" if isinstance(label, int) else f"argument {label}"
+                raise TypeError(f"{which}: {inner}") from error
+        raise
+
+
+def unpack_arguments(task: core.Running) -> Arguments:
+    """What `pack_arguments` packed, references not yet filled in."""
+    packed = task.packed()
+    if not isinstance(packed, bytes):
+        return packed  # type: ignore[no-any-return]
+    if packed.startswith(b"\x80"):
+        return pickle.loads(packed)  # type: ignore[no-any-return]
+    return serialize.load(packed, task.kept_refs())  # type: ignore[no-any-return]

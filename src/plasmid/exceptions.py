@@ -1,0 +1,656 @@
+"""Every error that plasmid raises, under Ray's names.
+
+    PlasmidError = RayError
+     ├─ RayTaskError                        the task raised; also an instance of what it raised
+     ├─ TaskCancelledError
+     ├─ WorkerCrashedError                  the process died: signal and pid are in the message
+     ├─ NodeDiedError · LocalRayletDiedError
+     ├─ RayActorError
+     │   ├─ ActorDiedError
+     │   └─ ActorUnavailableError
+     ├─ ObjectLostError (LookupError)
+     │   ├─ ObjectFreedError · OwnerDiedError · ObjectFetchTimedOutError
+     │   ├─ ObjectReconstructionFailedError
+     │   └─ ReferenceCountingAssertionError (AssertionError)
+     ├─ ObjectExistsError (ValueError)
+     ├─ ObjectCorruptedError (ValueError)   the stored bytes of one object are damaged
+     ├─ ObjectStoreFullError (MemoryError)
+     │   └─ TableFullError                  a table is full, though bytes are free
+     ├─ OutOfMemoryError (MemoryError) · OutOfDiskError (OSError)
+     ├─ GetTimeoutError (TimeoutError)
+     ├─ StoreLockedError (TimeoutError)     a stopped process holds the store's lock
+     ├─ StoreCorruptError (RuntimeError)    the store itself is damaged and refuses use
+     ├─ TaskUnschedulableError · ActorUnschedulableError
+     ├─ TaskPlacementGroupRemoved · ActorPlacementGroupRemoved
+     ├─ RuntimeEnvSetupError · PendingCallsLimitExceeded
+     ├─ ActorAlreadyExistsError · ActorHandleNotFoundError (both ValueError)
+     ├─ RaySystemError
+     │   ├─ SessionError (RuntimeError)     no session: not started, ended, or not ours to join
+     │   ├─ RayChannelError
+     │   │   └─ RayChannelTimeoutError (TimeoutError)
+     │   ├─ RayCgraphCapacityExceeded · RayDirectTransportError
+     │   └─ StreamingGeneratorReplayInconsistentError
+     ├─ NotSupportedError (NotImplementedError)   what plasmid does not have of Ray
+     ├─ UnsupportedPlatformError (ImportError)
+     ├─ RpcError (ConnectionError) · AuthenticationError (PermissionError)
+     ├─ UserCodeException · UnserializableException · CrossLanguageError
+     ├─ AsyncioActorExit · PlasmaObjectNotAvailable · ObjectRefStreamEndOfStreamError
+     └─ OufOfBandObjectRefSerializationException (TypeError)
+
+In brackets the builtin that a program may catch instead. Every one of them can be pickled and comes
+back equal, subclasses with constructors of their own included: they are rebuilt from their state,
+never by calling __init__.
+"""
+
+from __future__ import annotations
+
+import os
+from types import (
+    BuiltinFunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = [
+    "ActorAlreadyExistsError",
+    "ActorDiedError",
+    "ActorHandleNotFoundError",
+    "ActorPlacementGroupRemoved",
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
+    "AsyncioActorExit",
+    "AuthenticationError",
+    "CrossLanguageError",
+    "GetTimeoutError",
+    "LocalRayletDiedError",
+    "NodeDiedError",
+    "NotSupportedError",
+    "ObjectCorruptedError",
+    "ObjectExistsError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
+    "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectRefStreamEndOfStreamError",
+    "ObjectStoreFullError",
+    "OufOfBandObjectRefSerializationException",
+    "OutOfDiskError",
+    "OutOfMemoryError",
+    "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "PlasmaObjectNotAvailable",
+    "PlasmidError",
+    "RayActorError",
+    "RayCgraphCapacityExceeded",
+    "RayChannelError",
+    "RayChannelTimeoutError",
+    "RayDirectTransportError",
+    "RayError",
+    "RaySystemError",
+    "RayTaskError",
+    "ReferenceCountingAssertionError",
+    "RpcError",
+    "RuntimeEnvSetupError",
+    "SessionError",
+    "StoreCorruptError",
+    "StoreLockedError",
+    "StreamingGeneratorReplayInconsistentError",
+    "TableFullError",
+    "TaskCancelledError",
+    "TaskPlacementGroupRemoved",
+    "TaskUnschedulableError",
+    "UnserializableException",
+    "UnsupportedPlatformError",
+    "UserCodeException",
+    "WorkerCrashedError",
+]
+
+
+class PlasmidError(Exception):
+    """The root: whatever plasmid raises on its own account is one of these."""
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        return _restore, (type(self), self.args, _members(self), dict(self.__dict__))
+
+
+RayError = PlasmidError
+
+
+# -- tasks and the processes that run them --
+
+
+class RayTaskError(PlasmidError):
+    """A task raised. `get` raises an instance that is also one of the class the task raised.
+
+    It pickles whatever the cause is: parts of the cause that cannot be carried to another process
+    are left out, and a cause that cannot be rebuilt there becomes an UnserializableException. The
+    text always arrives.
+
+    Attributes: function_name, pid, traceback_str (made where the task ran), cause (what the task
+    raised; if that was itself the error of a nested task, the innermost cause), proctitle, ip.
+    """
+
+    def __init__(
+        self,
+        function_name: str,
+        traceback_str: str,
+        cause: BaseException | None,
+        proctitle: str | None = None,
+        pid: int | None = None,
+        ip: str | None = None,
+    ) -> None:
+        if isinstance(cause, RayTaskError):
+            cause = cause.cause or cause
+        self.function_name = function_name
+        self.traceback_str = traceback_str
+        self.cause: BaseException | None = cause
+        self.proctitle = proctitle or f"plasmid::{function_name}()"
+        self.pid = os.getpid() if pid is None else pid
+        self.ip = ip or "127.0.0.1"
+
+    @classmethod
+    def capture(cls, function_name: str, error: BaseException, *, skip: int = 1) -> RayTaskError:
+        """The error that ended a task in this process.
+
+        Its traceback is without the `skip` outermost frames, the worker's own.
+        """
+        import traceback
+
+        trace = error.__traceback__
+        while trace is not None and skip > 0:
+            trace, skip = trace.tb_next, skip - 1
+        return cls(
+            function_name, "".join(traceback.format_exception(type(error), error, trace)), error
+        )
+
+    def as_instanceof_cause(self) -> RayTaskError:
+        """This error as an instance of its cause's class, too: `except ValueError` catches it.
+
+        It has the cause's args and attributes. The error itself is returned where that cannot be:
+        no cause, a class that refuses to be inherited from, or SystemExit and the like, which would
+        end this process.
+        """
+        cause = self.cause
+        if not isinstance(cause, Exception) or isinstance(self, type(cause)):
+            return self
+        kind = type(cause)
+        name = f"{RayTaskError.__name__}({kind.__name__})"
+        try:
+            both = type(name, (RayTaskError, kind), {"__module__": __name__})
+            error = _bare(both, cause.args, _members(cause))
+        except Exception:
+            return self
+        error.__dict__.update(self.__dict__)
+        assert isinstance(error, RayTaskError)
+        return error
+
+    def __getattr__(self, name: str) -> Any:
+        cause = self.__dict__.get("cause")
+        if cause is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(cause, name)
+
+    def __str__(self) -> str:
+        where = f"{self.function_name}() in process {self.pid}"
+        if self.cause is None:
+            return f"{where} failed:\n{self.traceback_str}"
+        return f"{_summary(self.cause)}\n\nRaised by {where}:\n{self.traceback_str}"
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        text = (self.function_name, self.traceback_str, self.proctitle, self.pid, self.ip)
+        return _load_task_error, (text, _pack(self.cause), type(self) is not RayTaskError)
+
+
+class TaskCancelledError(PlasmidError):
+    """The task was cancelled before it finished."""
+
+    def __init__(self, task_id: object = None, error_message: str | None = None) -> None:
+        self.task_id = task_id
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        return self.error_message or "the task was cancelled"
+
+
+class WorkerCrashedError(PlasmidError):
+    """The process died in the middle of the task, and no retry was left.
+
+    Attributes, None where unknown: pid, exit_code, signal.
+    """
+
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+    def __init__(self, message: str = "the worker process died while it ran the task") -> None:
+        self.args = (message,)
+
+    @classmethod
+    def died(cls, function_name: str, pid: int, status: int | None) -> WorkerCrashedError:
+        """`status`: the exit code, minus the signal's number, or None if nobody could tell."""
+        if status is None:
+            how = "died; how is not known"
+        elif status >= 0:
+            how = f"exited with code {status}"
+        else:
+            how = f"was killed by {_signal_name(-status)}"
+        error = cls(f"{function_name}(): worker process {pid} {how} while it ran the task")
+        error.pid = pid
+        if status is not None:
+            error.exit_code, error.signal = (status, None) if status >= 0 else (None, -status)
+        return error
+
+
+class NodeDiedError(PlasmidError):
+    """A machine of the session is gone."""
+
+
+class LocalRayletDiedError(PlasmidError):
+    """A machine's scheduler is gone. plasmid has none: for programs that catch Ray's name."""
+
+
+class TaskUnschedulableError(PlasmidError):
+    """The task asks for more than the session has."""
+
+
+class TaskPlacementGroupRemoved(PlasmidError):
+    """The placement group the task was to run in was removed."""
+
+
+class RuntimeEnvSetupError(PlasmidError):
+    """The environment that a task or actor asked for could not be set up."""
+
+
+class PendingCallsLimitExceeded(PlasmidError):
+    """No more calls can be queued before some are done."""
+
+
+class ObjectRefStreamEndOfStreamError(PlasmidError):
+    """A streaming task has no further results."""
+
+
+# -- actors --
+
+
+class RayActorError(PlasmidError):
+    """The actor could not run the call."""
+
+    def __init__(
+        self,
+        actor_id: str | None = None,
+        error_msg: str = "the actor failed before it finished the call",
+        actor_init_failed: bool = False,
+        preempted: bool = False,
+    ) -> None:
+        self.actor_id = actor_id
+        self.error_msg = error_msg
+        self.actor_init_failed = actor_init_failed
+        self.preempted = preempted
+
+    def __str__(self) -> str:
+        return self.error_msg
+
+
+class ActorDiedError(RayActorError):
+    """The actor is dead for good. `cause`: the error of its constructor, or how it died."""
+
+    def __init__(self, cause: RayTaskError | str | None = None) -> None:
+        failed = isinstance(cause, RayTaskError)
+        message = (
+            f"the actor's constructor failed: {cause}" if failed else str(cause or "the actor died")
+        )
+        super().__init__(error_msg=message, actor_init_failed=failed)
+
+
+class ActorUnavailableError(RayActorError):
+    """The actor cannot be reached at this moment; the call may or may not have run."""
+
+    def __init__(self, error_message: str, actor_id: str | None = None) -> None:
+        super().__init__(actor_id, error_message)
+
+
+class ActorUnschedulableError(PlasmidError):
+    """The actor asks for more than the session has."""
+
+
+class ActorPlacementGroupRemoved(PlasmidError):
+    """The placement group the actor was to live in was removed."""
+
+
+class ActorAlreadyExistsError(PlasmidError, ValueError):
+    """An actor with this name exists in the namespace."""
+
+
+class ActorHandleNotFoundError(PlasmidError, ValueError):
+    """There is no such actor any more."""
+
+
+class AsyncioActorExit(PlasmidError):
+    """Raised inside an async actor to end it."""
+
+
+# -- objects and the store --
+
+
+class ObjectLostError(PlasmidError, LookupError):
+    """The object is gone. Made from the object's id in hex, as in Ray, or from a whole message."""
+
+    _why = "it was freed, or never was in this session"
+
+    def __init__(
+        self, object_ref_hex: str, owner_address: object = None, call_site: str = ""
+    ) -> None:
+        self.object_ref_hex = object_ref_hex
+        self.owner_address = owner_address
+        self.call_site = call_site
+
+    def __str__(self) -> str:
+        return (
+            self.object_ref_hex
+            if " " in self.object_ref_hex
+            else f"object {self.object_ref_hex}: {self._why}"
+        )
+
+
+class ObjectFreedError(ObjectLostError):
+    """The object was freed by an explicit call while there were references to it."""
+
+    _why = "it was freed explicitly"
+
+
+class OwnerDiedError(ObjectLostError):
+    """The process that was to produce the object is gone."""
+
+    _why = "the process that was to make it died"
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """The object was lost, and running its task again failed."""
+
+    _why = "it was lost and could not be made again"
+
+
+class ObjectFetchTimedOutError(ObjectLostError):
+    """The object did not arrive from another machine in time."""
+
+    _why = "it did not arrive in time"
+
+
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
+    """An object was deleted while it was referenced: a defect of the store."""
+
+    _why = "it was deleted while references to it existed"
+
+
+class ObjectExistsError(PlasmidError, ValueError):
+    """An object with this id exists."""
+
+
+class ObjectCorruptedError(PlasmidError, ValueError):
+    """The stored bytes of this object are damaged. Other objects are not concerned."""
+
+
+class ObjectStoreFullError(PlasmidError, MemoryError):
+    """No room for the object, after everything that can be evicted or spilled was."""
+
+
+class TableFullError(ObjectStoreFullError):
+    """No free entry in one of the store's tables, whatever the free bytes."""
+
+
+class OutOfMemoryError(PlasmidError, MemoryError):
+    """A task was stopped because the machine was running out of memory."""
+
+
+class OutOfDiskError(PlasmidError, OSError):
+    """No room on the disk that objects are spilled to."""
+
+
+class GetTimeoutError(PlasmidError, TimeoutError):
+    """`get(timeout=...)` ran out of time."""
+
+
+class StoreLockedError(PlasmidError, TimeoutError):
+    """A stopped process (SIGSTOP, a debugger) holds the store's lock: its pid is named."""
+
+
+class StoreCorruptError(PlasmidError, RuntimeError):
+    """The store's own records contradict each other. The session refuses further use."""
+
+
+class PlasmaObjectNotAvailable(PlasmidError):
+    """The object is not in this machine's store."""
+
+
+# -- the session and the platform --
+
+
+class RaySystemError(PlasmidError):
+    """The system, not the user's code, failed."""
+
+    def __init__(self, client_exc: object, traceback_str: str | None = None) -> None:
+        self.client_exc = client_exc
+        self.traceback_str = traceback_str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.client_exc}\n{self.traceback_str}"
+            if self.traceback_str
+            else str(self.client_exc)
+        )
+
+
+class SessionError(RaySystemError, RuntimeError):
+    """There is no session to use: not started, ended, or it cannot be joined from here."""
+
+
+class RayChannelError(RaySystemError):
+    """A channel between processes failed."""
+
+
+class RayChannelTimeoutError(RayChannelError, TimeoutError):
+    """A channel between processes was not ready in time."""
+
+
+class RayCgraphCapacityExceeded(RaySystemError):
+    """A compiled graph has too many executions in flight."""
+
+
+class RayDirectTransportError(RaySystemError):
+    """A direct transport between devices failed."""
+
+
+class StreamingGeneratorReplayInconsistentError(RaySystemError):
+    """A streaming task that was run again produced another number of results."""
+
+
+class NotSupportedError(PlasmidError, NotImplementedError):
+    """What plasmid does not have of Ray's API, where ignoring it would change the program."""
+
+
+class UnsupportedPlatformError(PlasmidError, ImportError):
+    """plasmid cannot run on this operating system, machine or interpreter."""
+
+
+class AuthenticationError(PlasmidError, PermissionError):
+    """The other side refused these credentials."""
+
+
+class RpcError(PlasmidError, ConnectionError):
+    """A call to another machine failed."""
+
+    def __init__(self, message: str, rpc_code: int | None = None) -> None:
+        self.args = (message,)
+        self.rpc_code = rpc_code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# -- code and errors that do not travel --
+
+
+class UserCodeException(PlasmidError):
+    """Code of the user that plasmid called, other than a task, raised."""
+
+
+class UnserializableException(PlasmidError):
+    """An error could not be rebuilt in this process; the message says what it was and why."""
+
+
+class CrossLanguageError(PlasmidError):
+    """A task in another language failed."""
+
+
+class OufOfBandObjectRefSerializationException(PlasmidError, TypeError):
+    """A ref was pickled where nobody would count it. (The name is spelled as in Ray.)"""
+
+
+# -- rebuilding errors without calling their constructors --
+
+
+def _bare(
+    kind: type[BaseException], args: tuple[Any, ...], members: dict[str, Any]
+) -> BaseException:
+    """An instance of `kind` made without any __new__ or __init__ of the user's.
+
+    The builtin class to make it is found by __base__, not in the __mro__: that is the one whose
+    layout the instance has, and the only one whose __new__ agrees to make it.
+    """
+    base: Any = kind
+    while type(vars(base).get("__new__")) is not BuiltinFunctionType:
+        base = base.__base__
+    error: BaseException = base.__new__(kind, *args)
+    error.args = args
+    for name, value in members.items():
+        try:
+            object.__setattr__(error, name, value)
+        except (AttributeError, TypeError):
+            continue  # Read-only: `new` got it among the args, as with ExceptionGroup.
+    return error
+
+
+def _restore(
+    kind: type[BaseException],
+    args: tuple[Any, ...],
+    members: dict[str, Any],
+    attributes: dict[str, Any],
+) -> BaseException:
+    error = _bare(kind, args, members)
+    error.__dict__.update(attributes)
+    return error
+
+
+def _members(error: BaseException) -> dict[str, Any]:
+    """What `error` keeps outside its __dict__: an OSError's errno and filename, __slots__."""
+    found: dict[str, Any] = {}
+    for base in type(error).__mro__:
+        if base is BaseException:
+            break
+        for name, member in vars(base).items():
+            if (
+                isinstance(member, (MemberDescriptorType, GetSetDescriptorType))
+                and name[:2] != "__"
+            ):
+                try:
+                    value = member.__get__(error)
+                except AttributeError:
+                    continue
+                if value is not None:
+                    found.setdefault(name, value)
+    return found
+
+
+def _pack(error: BaseException | None) -> bytes:
+    """`error` as bytes of their own: trouble in loading them cannot spoil what is around."""
+    import pickle
+
+    import cloudpickle
+
+    if error is None or _rebuilds_itself(type(error)):
+        try:
+            packed: bytes = cloudpickle.dumps(error)
+            pickle.loads(packed)
+        except Exception:
+            pass
+        else:
+            return packed
+    assert error is not None
+
+    def carried(value: object, otherwise: object) -> object:
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            return otherwise
+        return value
+
+    parts = (error.args, _members(error), dict(error.__dict__))
+    if carried(parts, None) is None:
+        args, members, attributes = parts
+        parts = (
+            tuple(carried(value, repr(value)) for value in args),
+            {name: value for name, value in members.items() if carried((value,), None)},
+            {name: value for name, value in attributes.items() if carried((value,), None)},
+        )
+    try:
+        packed = cloudpickle.dumps((_restore, (type(error), *parts)))
+    except Exception as failure:
+        packed = pickle.dumps(_unserializable(_summary(error), failure))
+    return packed
+
+
+def _rebuilds_itself(kind: type[BaseException]) -> bool:
+    """Whether `kind` says itself how it is pickled; else its constructor would be guessed at."""
+    return (
+        type(kind.__reduce__) is not MethodDescriptorType
+        or kind.__reduce_ex__ is not object.__reduce_ex__
+        or kind.__setstate__ is not BaseException.__setstate__
+        or getattr(kind, "__getstate__", None) is not getattr(BaseException, "__getstate__", None)
+    )
+
+
+def _load_task_error(
+    text: tuple[str, str, str, int, str], packed: bytes, as_cause: bool
+) -> RayTaskError:
+    import pickle
+
+    function_name, traceback_str, proctitle, pid, ip = text
+    try:
+        cause = pickle.loads(packed)
+        if type(cause) is tuple:
+            restore, arguments = cause
+            cause = restore(*arguments)
+    except Exception as failure:
+        lines = traceback_str.strip().splitlines()
+        cause = _unserializable(lines[-1] if lines else "an error", failure)
+    error = RayTaskError(function_name, traceback_str, cause, proctitle, pid, ip)
+    return error.as_instanceof_cause() if as_cause else error
+
+
+def _unserializable(what: str, failure: Exception) -> UnserializableException:
+    return UnserializableException(
+        f"{what} (it could not be carried to this process: {_summary(failure)})"
+    )
+
+
+def _summary(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"<str() of it raised {type(failure).__name__}>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,206 @@
+"""`remote`: functions that run in other processes.
+
+    RemoteFunction  ->  _Body: the function, and the engine's handle for it once it was exported
+                    ->  TaskOptions, checked when it was made
+
+Functions made by `.options()` share the body, so the function is pickled once for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from types import FunctionType
+
+from plasmid.engine import current
+from plasmid.exceptions import NotSupportedError
+from plasmid.options import check_options, task_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from inspect import Signature
+    from typing import Any
+
+    from plasmid.engine.base import Engine, FunctionHandle
+
+__all__ = ["RemoteFunction", "remote"]
+
+# Bits of a code object's co_flags, as in the module inspect, which is too slow to import here.
+_VARARGS, _GENERATOR, _ASYNC_GENERATOR = 0x04, 0x20, 0x200
+
+_ABOUT = ("__name__", "__qualname__", "__module__", "__doc__")
+
+
+def remote(*args: Any, **kwargs: Any) -> Any:
+    """Make a function remote: `f.remote(...)` runs it in another process.
+
+        @remote                    or    @remote(num_returns=2)    or    remote(f)
+        def f(x): ...
+
+    Options, here or in `.options()`: num_returns (default 1), num_cpus (1), max_retries after a
+    worker's death (3; -1: for ever), retry_exceptions (False; True or a list of classes: retried
+    when it raises, too), name. Ray's other options are accepted with values that ask for nothing.
+
+    Works before `init` and while a module is imported. Raises TypeError for what is no function,
+    ValueError for an unknown option, NotSupportedError for what plasmid does not have yet, classes
+    among it.
+
+    Processes and threads: a remote function can be called from any thread and any task, and be
+    passed to tasks.
+    """
+    if kwargs and not args:
+        check_options(kwargs)
+        return lambda function: _make(function, kwargs)
+    if len(args) == 1 and not kwargs:
+        return _make(args[0], {})
+    raise TypeError(
+        "use @remote without parentheses, or with options by name: @remote(num_returns=2)"
+    )
+
+
+def _make(function: Any, given: dict[str, Any]) -> RemoteFunction:
+    if isinstance(function, type):
+        raise NotSupportedError(
+            f"@remote on the class {function.__qualname__}: actors are not supported yet"
+        )
+    if not _is_function(function):
+        raise TypeError(f"@remote is for functions written in Python, not for {function!r}")
+    about = {name: getattr(function, name, None) for name in _ABOUT}
+    return RemoteFunction(_Body(function, about, os.urandom(16)), given)
+
+
+def _is_function(thing: object) -> bool:
+    return isinstance(thing, FunctionType) or type(thing).__name__ == "cython_function_or_method"
+
+
+class RemoteFunction:
+    """A function whose calls run in other processes; see `remote`.
+
+    Processes and threads: safe from any thread. Pickled with its function and options, it is the
+    same function in every process that gets it, and each process exports it to the session at most
+    once.
+    """
+
+    def __init__(self, body: _Body, given: dict[str, Any]) -> None:
+        check_options(given)
+        self._body = body
+        self._given = given
+        self._task = task_options(given, body.about["__name__"])
+        if body.is_generator and given.get("num_returns") is None:
+            raise NotSupportedError(
+                f"{body.name}() is a generator: give the number of its results, "
+                "@remote(num_returns=...); streaming them is not supported yet"
+            )
+        self.__dict__.update(body.about)
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        return self._body.function
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self._body.function
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function in another process, and return a reference to its result.
+
+        With num_returns > 1 it is a list of references, with 0 None.
+
+        References directly among the arguments arrive as their values, and the task starts when all
+        are there; inside a list or other value they stay references. TypeError if the arguments do
+        not fit the function or cannot be pickled. Does not block, but for the bound on pending
+        tasks.
+        """
+        body = self._body
+        engine, handle = body.exported
+        if engine is not current.engine:
+            engine, handle = body.export()
+        if kwargs or not body.fewest <= len(args) <= body.most:
+            body.check(args, kwargs)
+        task = self._task
+        refs = engine.submit(handle, args, kwargs, task)
+        return refs[0] if task.num_returns == 1 else refs or None
+
+    def options(self, **given: Any) -> RemoteFunction:
+        """The same function with these options changed."""
+        return RemoteFunction(self._body, {**self._given, **given})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self._body.name
+        raise TypeError(
+            f"a remote function cannot be called directly: use {name}.remote() instead of {name}()"
+        )
+
+    def __repr__(self) -> str:
+        return f"<remote function {self._body.name}>"
+
+    def __reduce__(self) -> tuple[Callable[..., RemoteFunction], tuple[Any, ...]]:
+        body = self._body
+        return _restore, (body.function, body.about, body.key, self._given)
+
+
+class _Body:
+    """A function, and what the session of this process knows it as.
+
+    `about` is kept beside the function, and what is derived from the function is derived at its
+    first export: a function that refers to itself is unpickled with its RemoteFunction made first,
+    when it has no name or defaults yet.
+    """
+
+    # How many positional arguments do without a closer look. Read only after export() has set them.
+    fewest = 0
+    most = 0
+    _signature: Signature | None = None
+
+    def __init__(self, function: Callable[..., Any], about: dict[str, Any], key: bytes) -> None:
+        self.function = function
+        self.about = about
+        self.key = key
+        # One tuple, so that a thread never sees one engine's handle with another engine.
+        self.exported: tuple[Engine | None, FunctionHandle] = (None, None)
+
+    @property
+    def name(self) -> str:
+        return f"{self.about['__module__']}.{self.about['__qualname__']}"
+
+    @property
+    def is_generator(self) -> bool:
+        code = getattr(self.function, "__code__", None)
+        return code is not None and bool(code.co_flags & (_GENERATOR | _ASYNC_GENERATOR))
+
+    def export(self) -> tuple[Engine, FunctionHandle]:
+        """Tell the engine of now. Two threads may both do so; they get the same handle."""
+        engine = current.get_engine()
+        handle = engine.export(self.function, self.about["__name__"], self.key)
+        self._count_arguments()
+        self.exported = engine, handle
+        return engine, handle
+
+    def _count_arguments(self) -> None:
+        function = self.function
+        code = getattr(function, "__code__", None)
+        defaults = getattr(function, "__defaults__", None) or ()
+        keyword_defaults = getattr(function, "__kwdefaults__", None) or {}
+        if code is None or code.co_kwonlyargcount > len(keyword_defaults):
+            self.fewest, self.most = 1, 0  # Every call gets the closer look.
+            return
+        self.fewest = code.co_argcount - len(defaults)
+        self.most = 2**31 if code.co_flags & _VARARGS else code.co_argcount
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise TypeError here, rather than in the task, for arguments that do not fit."""
+        if self._signature is None:
+            import inspect
+
+            # Of the function that will be called, which a decorator may have given other arguments.
+            self._signature = inspect.signature(self.function, follow_wrapped=False)
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+
+
+def _restore(
+    function: Callable[..., Any], about: dict[str, Any], key: bytes, given: dict[str, Any]
+) -> RemoteFunction:
+    return RemoteFunction(_Body(function, about, key), given)

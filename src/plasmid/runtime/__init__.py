@@ -1,0 +1,19 @@
+"""The processes of a session: keeper, nursery, workers, and the driver's side of them.
+
+    user's program (driver) ── same arena, mapped ── worker 1 … worker n
+            │ starts, watches                           ▲ forks
+            └──────── keeper ──────── nursery ──────────┘
+
+Who imports what decides how fast each is up, so every file belongs to certain processes:
+
+resources    driver    what this machine and its cgroup have; checks of `init()`'s sizes
+session      driver    makes the arena, the sockets, the command lines, and starts the keeper
+logs         driver    follows the workers' output files and prints their lines
+keeper       keeper    notices deaths, repairs, asks for workers; imports nothing heavy
+nursery      nursery   preloads what workers need and forks them
+worker       worker    takes tasks and runs them
+output       keeper, nursery, worker: where stdout and stderr go
+handover     all       Unix sockets that pass descriptors between processes of one user
+environment  nursery, worker: thread counts of numeric libraries
+start        nursery, worker: what the one hands to the other
+"""

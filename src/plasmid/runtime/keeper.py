@@ -1,0 +1,472 @@
+"""The keeper: the small process of a session that notices deaths, repairs, and sees that there are
+workers.
+
+Everything it knows is in the arena or comes from the kernel, so killing it loses nothing: its
+successor opens pidfds from the client table, sweeps the dead, wakes all sleepers. What died with it
+is the exit status of processes that it had adopted; their `cause` is then unknown.
+
+One thread, one poll loop, no timer unless an attempt has failed and waits for the next. It is on
+nobody's path: put, get and tasks on existing workers go on while it is stopped or dead.
+
+    bell       eventfd in the arena's care: workers are wanted, a client has come, a death was seen
+    listener   programs that join the session
+    SIGCHLD    a worker or the nursery has ended or was stopped. Workers are forked twice, so the
+               kernel gives them to the nearest subreaper, this process, which alone can learn how
+               they ended
+    pidfds     clients that are not its children: programs that joined, workers of an old keeper
+    nursery    one message for each worker it was asked for
+
+The driver itself is watched by the C thread that `Arena.attach` starts: when the driver is gone,
+that thread kills the keeper, whatever Python is doing. The nursery dies with the keeper (see
+`_Nursery`).
+
+It starts as `python -I -S` and imports only what it needs: 20 ms after the spawn it is in its loop.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+
+from plasmid._core import core
+from plasmid.runtime import handover, output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ARENA, BELL, DRIVER, LISTENER = FDS = range(3, 7)
+"""The keeper's descriptors from its start on: arena, bell, the driver's pidfd, the listener."""
+
+REPORT_AFTER = 5
+"""Failed starts in a row, 4 seconds, until the driver is told. Attempts go on."""
+
+WORKERS_PER_CPU, SPARE_WORKERS = 4, 8
+"""Most workers at a time: those blocked in `get` need others to run what they wait for. Past this,
+tasks that are waited for run on the stack of who waits."""
+
+_LAST_WORDS = 800
+_WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serve until the session ends. argv: name of the driver's log socket ("" = none), then the
+    nursery's command."""
+    log_name, *command = argv
+    settle()
+    if log_name:
+        log = output.open_file()
+        output.tell_driver(log_name, "keeper", os.getpid(), [log])
+        os.dup2(log, 2)
+        os.close(log)
+    core.adopt_orphans()
+    arena = core.Arena.attach(ARENA, core.KEEPER, DRIVER, BELL)
+    settings = NurserySettings(command, log_name, raise_file_limit())
+    Keeper(arena, socket.socket(fileno=LISTENER), settings).run()
+
+
+def settle() -> None:
+    """Keep nothing of the user's program but what was handed over: it may have open files that
+    programs it starts inherit, and Ctrl-C is meant for it alone."""
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd > LISTENER:
+            with suppress(OSError):  # the descriptor that listed the folder
+                os.close(fd)
+    os.set_inheritable(LISTENER, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_title("plasmid-keeper")
+
+
+def set_title(title: str) -> None:
+    """The name that ps and top show."""
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(title)
+
+
+def raise_file_limit() -> int:
+    """Allow as many descriptors as this user may have: a pidfd for each client. Returns the limit
+    it was."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+class Keeper:
+    """The poll loop and what it knows.
+
+    Processes and threads: one per session and one thread; beside it only the C watcher thread of
+    its arena.
+    """
+
+    def __init__(
+        self, arena: core.Arena, listener: socket.socket, settings: NurserySettings
+    ) -> None:
+        self._arena = arena
+        self._listener = listener
+        self._settings = settings
+        self._most_workers = SPARE_WORKERS + WORKERS_PER_CPU * math.ceil(arena.cpu_total)
+        self._nursery: _Nursery | None = None
+        self._bare = False  # the next nursery preloads nothing
+        self._asked = 0  # workers that the nursery was asked for and has not answered about
+        self._children: dict[int, bool] = {}  # pid of a worker forked for us -> it has attached
+        self._watched: dict[tuple[int, int], _Watch] = {}  # slot, epoch of clients not our children
+        self._trouble = Trouble()
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+
+    def run(self) -> None:
+        self._listen_to_signals()
+        self._on(self._arena.bell, self._ring)
+        self._on(self._listener.fileno(), self._admit)
+        self._start_nursery()
+        self._meet_clients()
+        self._arena.wake_all()  # whoever should have woken them may have died before it could
+        while True:
+            self._hire()
+            for fd, _ in self._poll.poll(self._timeout()):
+                handler = self._handlers.get(fd)
+                if handler:  # an earlier one of this round may have closed it
+                    handler()
+
+    # What can happen ----------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._arena.bell)
+        self._meet_clients()
+
+    def _admit(self) -> None:
+        try:
+            handover.serve(self._listener, (ARENA, BELL, DRIVER))
+        except OSError:  # no descriptor left: the joining program waits; the loop must not spin
+            time.sleep(0.01)
+
+    def _child_changed(self) -> None:
+        """SIGCHLD. The nursery tells of a worker before the kernel gives it to us, so read its
+        messages first."""
+        self._hear_nursery()
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if info is None:
+                return
+            if info.si_code == os.CLD_STOPPED:
+                self._stopped(info.si_pid)
+            else:
+                exited = info.si_code == os.CLD_EXITED
+                self._ended(info.si_pid, info.si_status if exited else -info.si_status)
+
+    def _stopped(self, pid: int) -> None:
+        if self._nursery and pid == self._nursery.pid:
+            os.kill(pid, signal.SIGKILL)
+        elif pid in self._children:
+            self._arena.wake_all()  # it may hold the only wake for a queued task
+
+    def _ended(self, pid: int, cause: int) -> None:
+        """A child is reaped: nursery, worker, or an orphan that a task had started."""
+        if self._nursery and pid == self._nursery.pid:
+            self._nursery_ended(self._nursery, cause)
+        elif pid in self._children:
+            attached = self._sweep_process(pid, cause) or self._children[pid]
+            del self._children[pid]
+            if not attached:
+                self._failed(f"a worker {describe(cause)} while it was starting")
+
+    def _nursery_ended(self, nursery: _Nursery, cause: int) -> None:
+        self._hear_nursery()  # its last messages
+        self._bare = not nursery.preloaded
+        self._nursery = None
+        self._asked = 0
+        self._off(nursery.control.fileno())
+        if time.monotonic() - nursery.born > 10:
+            self._trouble.over()  # a process that has run well and was killed: no crash loop
+        self._failed(f"the process that forks workers {describe(cause)}", nursery)
+        nursery.close()
+
+    def _nursery_spoke(self) -> None:
+        if self._nursery and not self._hear_nursery():
+            self._off(self._nursery.control.fileno())
+            os.kill(self._nursery.pid, signal.SIGKILL)  # of no use any more, if not dead already
+
+    def _hear_nursery(self) -> bool:
+        """Read what the nursery has sent; False if it has hung up."""
+        while self._nursery:
+            try:
+                message = self._nursery.control.recv(4096)
+            except BlockingIOError:
+                return True
+            except ConnectionError:
+                return False
+            verb, _, rest = message.partition(b" ")
+            if verb == b"preloaded":
+                self._nursery.preloaded = True
+            elif verb == b"worker":
+                self._asked -= 1
+                self._children[int(rest)] = False
+                self._meet_clients()  # it may have attached before we heard of it
+            elif verb == b"failed":
+                self._asked -= 1
+                self._failed(f"no worker could be forked: {rest.decode(errors='replace')}")
+            else:
+                return False
+        return True
+
+    # Clients ------------------------------------------------------------------------------------
+
+    def _meet_clients(self) -> None:
+        """Watch every client of the table, and sweep those that died before they could be
+        watched."""
+        for client in self._arena.clients():
+            if client.kind not in _WATCHED or client.pid == os.getpid():
+                continue
+            if client.pid in self._children:
+                if not self._children[client.pid]:
+                    self._children[client.pid] = True
+                    self._recovered()
+            elif (client.slot, client.epoch) not in self._watched:
+                self._watch(client)
+
+    def _watch(self, client: core.Client) -> None:
+        """Open a pidfd, or sweep.
+
+        Without a descriptor for it the client's life lock still tells the truth to `sweep`: here,
+        each time the bell rings, and to everybody else.
+        """
+        try:
+            pidfd = os.pidfd_open(client.pid)
+        except OSError:  # no such process, or no descriptor left
+            self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
+            return
+        if start_time(client.pid) != client.start_time:
+            os.close(pidfd)  # asked after the open: the pid was used again
+            self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
+            return
+        key = client.slot, client.epoch
+        self._watched[key] = _Watch(pidfd, client.kind)
+        self._on(pidfd, lambda: self._stranger_ended(key))
+
+    def _stranger_ended(self, key: tuple[int, int]) -> None:
+        pidfd = self._watched.pop(key).pidfd
+        self._off(pidfd)
+        os.close(pidfd)
+        self._arena.sweep(*key, core.CAUSE_UNKNOWN)
+
+    def _sweep_process(self, pid: int, cause: int) -> bool:
+        """Repair after a reaped child; False if it was no client."""
+        swept = False
+        for client in self._arena.clients():
+            if client.pid == pid:
+                swept |= self._arena.sweep(client.slot, client.epoch, cause)
+        return swept
+
+    # Workers ------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        """Ask for the workers that are wanted and not on their way; start a nursery if there is
+        none."""
+        if self._arena.closing or self._trouble.pause() > 0:
+            return
+        if self._nursery is None:
+            self._start_nursery()
+        starting = sum(not attached for attached in self._children.values())
+        count = self._arena.workers_wanted(self._most_workers) - starting - self._asked
+        if count > 0 and self._nursery:
+            try:
+                self._nursery.control.send(b"%d" % count)
+                self._asked += count
+            except OSError:
+                pass  # busy, and will answer; or dead, and SIGCHLD comes: both bring us back here
+
+    def _start_nursery(self) -> None:
+        try:
+            self._nursery = _Nursery(self._settings, self._arena.boot(), self._bare)
+        except OSError as error:
+            self._failed(f"the process that forks workers cannot be started: {error}")
+        else:
+            self._on(self._nursery.control.fileno(), self._nursery_spoke)
+
+    def _failed(self, what: str, nursery: _Nursery | None = None) -> None:
+        """Something that should have become a worker did not: wait a little longer each time, then
+        say so."""
+        self._trouble.add()
+        if self._trouble.count >= REPORT_AFTER and not self._any_worker():
+            nursery = nursery or self._nursery
+            words = nursery.last_words() if nursery else ""
+            text = f"{what}, {self._trouble.count} failures in a row"
+            self._arena.set_failure("\n".join(filter(None, (text, words))).encode())
+
+    def _recovered(self) -> None:
+        if self._trouble.count >= REPORT_AFTER:
+            self._arena.set_failure(b"")
+        self._trouble.over()
+
+    def _any_worker(self) -> bool:
+        strangers = (watch.kind == core.WORKER for watch in self._watched.values())
+        return any(self._children.values()) or any(strangers)
+
+    # The loop -----------------------------------------------------------------------------------
+
+    def _on(self, fd: int, handler: Callable[[], None]) -> None:
+        self._handlers[fd] = handler
+        self._poll.register(fd, select.POLLIN)
+
+    def _off(self, fd: int) -> None:
+        if self._handlers.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def _timeout(self) -> int | None:
+        """Milliseconds to the next attempt after a failure; None, for ever, if nothing has
+        failed."""
+        pause = self._trouble.pause()
+        return int(pause * 1000) + 1 if pause else None
+
+    def _listen_to_signals(self) -> None:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        # Without a handler in Python nothing is written to the socket.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+        def changed() -> None:
+            ours.recv(4096)
+            self._child_changed()
+
+        self._wakeup = theirs
+        self._on(ours.fileno(), changed)
+
+
+class _Watch:
+    __slots__ = ("kind", "pidfd")
+
+    def __init__(self, pidfd: int, kind: int) -> None:
+        self.pidfd = pidfd
+        self.kind = kind
+
+
+class Trouble:
+    """Failed attempts in a row, and how long to wait before the next: 0.05 s, four times longer
+    each time, 30 s at most.
+
+    So a worker that cannot start costs no more than a few processes a minute.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._until = 0.0
+
+    def add(self) -> None:
+        self._until = time.monotonic() + min(30.0, 0.05 * 4 ** min(self.count, 10))
+        self.count += 1
+
+    def over(self) -> None:
+        self.count = 0
+        self._until = 0.0
+
+    def pause(self) -> float:
+        """Seconds still to wait."""
+        return max(0.0, self._until - time.monotonic()) if self.count else 0.0
+
+
+class NurserySettings:
+    """What every nursery of this keeper gets."""
+
+    def __init__(self, command: list[str], log_name: str, file_limit: int) -> None:
+        self.command = command
+        self.log_name = log_name
+        self.file_limit = file_limit  # for workers: what the user's program had
+
+
+class _Nursery:
+    """A running nursery process, as its parent sees it.
+
+    Its stdin is a file with the session's configuration. It inherits the read end of a pipe whose
+    write end only the keeper has, set up so that the kernel sends SIGKILL when that end is gone:
+    the nursery ends with its keeper also while it is stopped, or deep in somebody's slow import.
+    (PR_SET_PDEATHSIG would have to be set by the nursery itself, after its interpreter and the
+    user's site modules have run.)
+    """
+
+    def __init__(self, settings: NurserySettings, boot: bytes, bare: bool) -> None:
+        self.born = time.monotonic()
+        self.preloaded = False
+        self._log = output.open_file()
+        life, self._life = os.pipe()
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
+        config = os.memfd_create("plasmid boot")
+        os.pwrite(config, boot, 0)
+        for fd in (theirs.fileno(), life):  # arena, bell and the driver's pidfd are inherited, too
+            os.set_inheritable(fd, True)
+        numbers = map(str, (theirs.fileno(), life, settings.file_limit, int(bare)))
+        actions = [
+            (os.POSIX_SPAWN_DUP2, source, target)
+            for target, source in enumerate((config, self._log, self._log))
+        ]
+        try:
+            self.pid = os.posix_spawn(
+                settings.command[0],
+                [*settings.command, *numbers],
+                os.environ,
+                file_actions=actions,
+                setsigdef=[signal.SIGCHLD],
+            )
+            kill_when_closed(life, self.pid)
+        except OSError:
+            self.close()
+            raise
+        finally:
+            os.close(config)
+            os.close(life)
+            theirs.close()
+        if settings.log_name:
+            output.tell_driver(settings.log_name, "nursery", self.pid, [self._log])
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr."""
+        with open(f"/proc/self/fd/{self._log}", "rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _LAST_WORDS))
+            return log.read().decode(errors="replace").strip()
+
+    def close(self) -> None:
+        self.control.close()
+        os.close(self._life)
+        os.close(self._log)
+
+
+def kill_when_closed(read_end: int, pid: int) -> None:
+    """Have the kernel kill process `pid` when the write end of a pipe is closed by the last that
+    has it."""
+    fcntl.fcntl(read_end, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(read_end, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def start_time(pid: int) -> int:
+    """When a process was started, in clock ticks since boot; 0 if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def describe(cause: int) -> str:
+    """`exited with status 1`, `was killed by signal 9 (Killed)`."""
+    if cause >= 0:
+        return f"exited with status {cause}"
+    return f"was killed by signal {-cause} ({signal.strsignal(-cause) or 'unknown'})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,145 @@
+"""Where the output of keeper, nursery and workers goes: nameless files that the driver follows.
+
+Writing to a file never waits for the driver, stopped or not, and a file is there after its writer's
+death: the last words of a crashing worker are kept. The files have no name (O_TMPFILE), so nothing
+is left when the last process is gone. The driver gets each of them over its log socket (see
+`logs`).
+
+Whose line is it? A worker's stdout and stderr announce a task in the stream itself, before its
+first output, by a *mark*: NUL "plasmid:" name NUL newline. A mark also ends a line that a task left
+unfinished. What C code or a child process writes on the descriptors carries the name announced
+last.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from plasmid.runtime import handover
+
+MARK = b"\0plasmid:"
+MARK_END = b"\0"
+
+_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+def open_file() -> int:
+    """A fresh nameless file, opened for appending, in the first folder that can hold one; else in
+    memory."""
+    chosen = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    flags = os.O_TMPFILE | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    for folder in (*filter(None, chosen), *_FOLDERS):
+        try:
+            return os.open(folder, flags, 0o600)
+        except OSError:
+            continue
+    fd = os.memfd_create("plasmid output")
+    return _reopen(fd, os.O_WRONLY | os.O_APPEND, close=True)
+
+
+def tell_driver(log_name: str, label: str, pid: int, fds: list[int]) -> None:
+    """Ask the driver to follow the files `fds` (stderr, or stdout and stderr) of process `pid`.
+
+    The driver gets descriptors of its own that can only read: so its log thread sees when the last
+    writer has closed. Never blocks. If it cannot be told, its output is not shown; nothing else
+    changes.
+    """
+    copies: list[int] = []
+    try:
+        copies += [_reopen(fd, os.O_RDONLY) for fd in fds]
+        with handover.connect(log_name) as link:
+            handover.send(link, b"%d %d %s" % (pid, len(copies), label.encode()), copies)
+    except OSError:
+        pass
+    finally:
+        for fd in copies:
+            os.close(fd)
+
+
+def redirect(log_name: str) -> None:
+    """Send this worker's stdout and stderr, descriptors 1 and 2, to the driver; to nowhere if
+    `log_name` is empty.
+
+    Nowhere, because a file that nobody follows is never cut and would fill the disk.
+    """
+    files = [open_file() if log_name else os.open(os.devnull, os.O_WRONLY) for _ in range(2)]
+    for target, fd in enumerate(files, start=1):
+        os.dup2(fd, target)
+        os.close(fd)
+    if log_name:
+        tell_driver(log_name, "", os.getpid(), [1, 2])
+    sys.stdout = sys.__stdout__ = TaskStream(1)
+    sys.stderr = sys.__stderr__ = TaskStream(2)
+
+
+class TaskStream(io.TextIOWrapper):
+    """sys.stdout or sys.stderr of a worker: every line reaches the file at once, under its task's
+    name.
+
+    Output that cannot be written, on a full disk say, is dropped: it must not fail the task.
+
+    Processes and threads: any thread may write, as to any text file; a forked child writes on under
+    the same name.
+    """
+
+    task = ""
+    """Name of the running task, shared by both streams; set by `begin_task`."""
+
+    def __init__(self, fd: int) -> None:
+        raw = io.FileIO(fd, "w", closefd=False)
+        super().__init__(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+        self._announced = ""
+        self._unfinished = False
+
+    def write(self, text: str, /) -> int:
+        if text:
+            if self._announced != TaskStream.task:
+                self.announce()
+            self._unfinished = text[-1] != "\n"
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+    def announce(self) -> None:
+        """Write the mark of the present task."""
+        self._announced = TaskStream.task
+        self._unfinished = False
+        name = " ".join(self._announced.replace("\0", " ").splitlines())
+        with suppress(OSError):
+            super().write(f"{MARK.decode()}{name}{MARK_END.decode()}\n")
+
+    def finish_line(self) -> None:
+        """Let the driver show a line that has no end yet."""
+        if self._unfinished:
+            self.announce()
+
+
+def begin_task(name: str) -> None:
+    """What follows is output of task `name`."""
+    TaskStream.task = name
+
+
+def end_task() -> None:
+    """The running task is over: what it wrote is complete."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TaskStream):
+            stream.finish_line()
+
+
+def _reopen(fd: int, flags: int, *, close: bool = False) -> int:
+    """An open file description of its own for the file behind fd."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+    finally:
+        if close:
+            os.close(fd)

@@ -1,0 +1,169 @@
+"""The driver's side of a session: what `init()` starts and `shutdown()` ends."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import plasmid
+from plasmid._core import core
+from plasmid.runtime import handover, resources
+from plasmid.runtime.keeper import start_time
+from plasmid.runtime.logs import Follower
+
+CPU_UNITS = 10_000
+"""The core counts CPUs in whole units of 1/10000."""
+
+_HEAVY = ("numpy", "pyarrow", "pandas")
+
+
+class Session:
+    """An arena with its processes, started by this process.
+
+    The constructor returns as soon as the arena exists; keeper, nursery and first worker come up
+    behind it. ResourceLimitError if the memory cannot be had.
+
+    Processes and threads: one per driver process. `close` may be called by any thread, once; it
+    waits until the session's processes are gone and what they printed has been shown. If the driver
+    dies instead, by `kill -9` too, all of them end by themselves and nothing is left. A forked
+    child has nothing to close.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_cpus: int | None = None,
+        object_store_memory: int | None = None,
+        log_to_driver: bool = True,
+    ) -> None:
+        self.num_cpus = resources.usable_cpus() if num_cpus is None else num_cpus
+        self.object_store_memory = resources.object_store_bytes(object_store_memory)
+        self.name = handover.new_name()
+        """What other programs of this user join it by."""
+        with ExitStack() as undo:
+            self.arena = core.Arena.create(self.object_store_memory, self.num_cpus * CPU_UNITS)
+            undo.callback(self.arena.leave, True)
+            bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            undo.callback(os.close, bell)
+            self.arena.bell = bell
+            undo.callback(setattr, self.arena, "bell", -1)
+            driver = os.pidfd_open(os.getpid())
+            undo.callback(os.close, driver)
+            listener = undo.enter_context(handover.listen(self.name))
+            log_name = ""
+            if log_to_driver:
+                logs = Follower()
+                undo.callback(logs.drain)
+                log_name = logs.name
+            self.arena.set_boot(pickle.dumps(boot(log_name)))
+            self._guard = core.Guard(
+                [os.fsencode(part) for part in keeper_command(log_name)],
+                [name + b"=" + value for name, value in os.environb.items()],
+                [self.arena.fd, bell, driver, listener.fileno()],
+            )
+            undo.callback(self._end_processes)
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        """End all processes of the session, show the rest of their output, and leave the arena."""
+        self._undo.close()
+
+    def _end_processes(self) -> None:
+        self.arena.end()  # from here on nobody can attach, so nobody is missed
+        pidfds = self._processes()
+        for pidfd in pidfds:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._guard.stop()
+        for pidfd in pidfds:
+            _await_end(pidfd)
+
+    def _processes(self) -> list[int]:
+        """A pidfd of each worker, of the nursery, and of the workers that have not attached yet."""
+        found: dict[int, int | None] = {}
+        for client in self.arena.clients():
+            if client.kind == core.WORKER:
+                found[client.pid] = _open_pidfd(client.pid, client.start_time)
+        keeper = self._guard.pid
+        with suppress(OSError):
+            children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+            for pid in map(int, children):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if pid not in found and b"plasmid.runtime.nursery" in command:
+                    found[pid] = _open_pidfd(pid, start_time(pid))
+        return [pidfd for pidfd in found.values() if pidfd is not None]
+
+
+def _open_pidfd(pid: int, started: int) -> int | None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:  # it is gone, or no descriptor is left
+        return None
+    if start_time(pid) == started:
+        return pidfd
+    os.close(pidfd)  # the number belongs to another process now
+    return None
+
+
+def _await_end(pidfd: int, patience: float = 5.0) -> None:
+    """Wait until a process is gone. Reap it if its parents' deaths made it ours, as they do where
+    this program is the first process of a container."""
+    ending = select.poll()
+    ending.register(pidfd, select.POLLIN)
+    ending.poll(patience * 1000)
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    os.close(pidfd)
+
+
+def boot(log_name: str) -> dict[str, object]:
+    """The configuration that nursery and workers read: what makes them see the program's
+    modules."""
+    return {
+        "sys_path": import_path(),
+        "argv": list(sys.argv),
+        "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
+        "preload": ["cloudpickle", *(name for name in _HEAVY if name in sys.modules)],
+        "log_name": log_name,
+    }
+
+
+def import_path() -> list[str]:
+    """sys.path, without what is no path."""
+    return [os.fspath(entry) for entry in sys.path if isinstance(entry, (str, os.PathLike))]
+
+
+def keeper_command(log_name: str) -> list[str]:
+    """Command line of the keeper. It must be light: no site module, and `plasmid` is an empty
+    package whose submodules are found where ours are, so that plasmid/__init__.py does not run."""
+    program = (
+        "import sys; p = sys.modules['plasmid'] = type(sys)('plasmid'); "
+        f"p.__path__ = {list(plasmid.__path__)!a}; "
+        "from plasmid.runtime.keeper import main; main(sys.argv[1:])"
+    )
+    return [python(), "-I", "-S", "-c", program, log_name, *nursery_command()]
+
+
+def nursery_command() -> list[str]:
+    """Command line of the nursery: the program's own interpreter and flags, and its sys.path."""
+    program = (
+        f"import sys; sys.path[:] = {import_path()!a}; "
+        "from plasmid.runtime.nursery import main; main(sys.argv[1:])"
+    )
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [python(), *flags, "-c", program]
+
+
+def python() -> str:
+    """The interpreter that runs this program."""
+    if not sys.executable or not os.access(sys.executable, os.X_OK):
+        raise RuntimeError(
+            f"sys.executable is {sys.executable!r}: set it to the Python interpreter for workers"
+        )
+    return sys.executable

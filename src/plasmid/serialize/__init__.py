@@ -1,0 +1,45 @@
+"""Values to bytes and back: what is stored for a value, and the value read from it.
+
+    plan(value) -> Plan          sizes first: nothing is written yet
+    Plan.write(target)           then every byte once, straight to its place
+    load(buffer, refs) -> value  views of the stored bytes wherever that is possible
+
+This package knows nothing of the arena. It needs two small things from the layer below: a
+:class:`Writer` to copy pieces to, and a buffer that owns its bytes to read from.
+
+    value.py      which planner serves a type, which loader a kind      (calls all below)
+    tensor.py     numpy.ndarray: a header of 64 bytes, then its memory
+    arrow.py      pyarrow tables, batches, arrays: an Arrow IPC stream
+    pickled.py    everything else: pickle 5, large buffers beside it
+    exception.py  exceptions that arrive whatever they carry
+    by_value.py   cloudpickle: functions, and classes no other process can import
+    failure.py    which attribute was it that could not be pickled
+    reducers.py   how types of ours and of libraries go into a pickle
+    layout.py     the stored header, the Plan                           (calls nothing)
+
+Importing it loads neither numpy, pyarrow, pandas nor cloudpickle; each is loaded by the first
+value that needs it.
+"""
+
+from __future__ import annotations
+
+from .by_value import dumps_function, loads_function
+from .exception import OpaqueError, dump_exception, load_exception
+from .layout import Plan, Writer
+from .reducers import deregister_reducer, register_reducer, register_ref_type
+from .value import load, plan
+
+__all__ = [
+    "OpaqueError",
+    "Plan",
+    "Writer",
+    "deregister_reducer",
+    "dump_exception",
+    "dumps_function",
+    "load",
+    "load_exception",
+    "loads_function",
+    "plan",
+    "register_reducer",
+    "register_ref_type",
+]

@@ -1,0 +1,157 @@
+"""pyarrow tables, record batches and arrays: an Arrow IPC stream, readable by any Arrow library.
+
+Arrow's writer calls write() of a Python file with each buffer of the data as it is, uncopied, and
+cut to the slice that the value shows: those buffers become the pieces of the plan. Only what
+a slice forces it to shift (the offsets of strings, bitmaps) is copied to temporary memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from . import pickled, reducers
+from .layout import (
+    ARROW,
+    HEAD_ARROW,
+    HEADER,
+    MAGIC,
+    VERSION,
+    Bytes,
+    Piece,
+    Plan,
+    Stream,
+    corrupted,
+)
+
+_TABLE, _BATCH, _ARRAY, _CHUNKED = range(4)
+_SMALL = 4096  # up to here joining the pieces costs less than writing them one by one
+_OPTIONS = pa.ipc.IpcWriteOptions(allow_64bit=True)
+
+
+def plan(value: Any) -> Plan:
+    """A plan of kind ARROW; of kind PICKLE for types whose class only their pickle keeps."""
+    shape = _shape_of(value)
+    tabular = value if shape in (_TABLE, _BATCH) else _as_column(value)
+    stream = None if any(map(_is_python_type, tabular.schema.types)) else _encode(tabular)
+    if stream is None:
+        return pickled.plan(value)
+    size = HEADER + stream.nbytes
+    header = HEAD_ARROW.pack(MAGIC, VERSION, ARROW, size, shape)
+    if stream.nbytes <= _SMALL:
+        return Plan(size, ((0, header + _joined(stream)),))
+    return Plan(size, ((0, header), (HEADER, stream)))
+
+
+def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+    """The value; its buffers are views of `buffer` that keep it alive."""
+    shape = HEAD_ARROW.unpack_from(view)[4]
+    try:
+        return _decode(view[HEADER:size], shape)
+    except (pa.ArrowException, StopIteration, OSError, IndexError, KeyError) as error:
+        raise corrupted(f"not an Arrow IPC stream: {error}") from error
+
+
+def reduce_array(array: Any) -> Any:
+    """For arrays inside other values.
+
+    pyarrow's own pickling stores whole buffers, out of band and uncopied; but a small slice
+    would drag along all of what it was cut from, so slices go as an IPC stream.
+    """
+    if array.get_total_buffer_size() <= 1.1 * array.nbytes + 64:
+        return array.__reduce__()
+    column = _as_column(array)
+    stream = None if _is_python_type(array.type) else _encode(column)
+    if stream is None:
+        return array.__reduce__()
+    return _decode, (pickle.PickleBuffer(stream), _ARRAY)
+
+
+class _Pieces:
+    """A file for Arrow's writer: keeps what it is given, in order."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.nbytes = 0
+
+    def write(self, data: Any) -> None:
+        """Keep `data`: a bytes object, or a pyarrow Buffer over the value's own memory."""
+        view = memoryview(data)
+        self.pieces.append((self.nbytes, view))
+        self.nbytes += view.nbytes
+
+    def tell(self) -> int:
+        """The length so far."""
+        return self.nbytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _encode(tabular: Any) -> Stream | None:
+    """The IPC stream of a table or batch, None if Arrow has no IPC form for it."""
+    file = _Pieces()
+    try:
+        with (
+            pa.PythonFile(file, mode="w") as sink,
+            pa.ipc.new_stream(sink, tabular.schema, options=_OPTIONS) as writer,
+        ):
+            writer.write(tabular)
+    except pa.ArrowException:
+        return None
+    return Stream(file.nbytes, file.pieces)
+
+
+def _decode(buffer: Bytes, shape: int) -> Any:
+    with pa.ipc.open_stream(pa.py_buffer(buffer)) as reader:
+        tabular = reader.read_next_batch() if shape in (_BATCH, _ARRAY) else reader.read_all()
+    tabular.validate()  # offsets that point outside are found here, not by a crash later
+    if shape in (_TABLE, _BATCH):
+        return tabular
+    return tabular.column(0)
+
+
+def _joined(stream: Stream) -> bytes:
+    return b"".join(part for _, part in stream.pieces)
+
+
+def _shape_of(value: Any) -> int:
+    if isinstance(value, pa.Table):
+        return _TABLE
+    if isinstance(value, pa.RecordBatch):
+        return _BATCH
+    return _CHUNKED if isinstance(value, pa.ChunkedArray) else _ARRAY
+
+
+def _as_column(value: Any) -> Any:
+    wrap = pa.Table if isinstance(value, pa.ChunkedArray) else pa.RecordBatch
+    return wrap.from_arrays([value], names=[""])
+
+
+def _is_python_type(kind: Any) -> bool:
+    """Is there a type inside that is a Python class: a reader may not have it registered."""
+    if isinstance(kind, pa.ExtensionType):
+        return True
+    if isinstance(kind, pa.DictionaryType):
+        return _is_python_type(kind.value_type)
+    return any(_is_python_type(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _array_types(cls: Any = pa.Array) -> Iterable[type]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _array_types(child)
+
+
+PLANNERS = dict.fromkeys((pa.Table, pa.RecordBatch, pa.ChunkedArray, *_array_types()), plan)
+LOADERS = {ARROW: load}
+for _cls in _array_types():
+    reducers.register_reducer(_cls, reduce_array)

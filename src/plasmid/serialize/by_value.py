@@ -1,0 +1,72 @@
+"""cloudpickle: functions, and classes and objects that no other process could import."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+
+def is_importable(module: str | None) -> bool:
+    """Can another process import it, as far as cloudpickle is told; by name alone."""
+    if module == "__main__":
+        return False
+    cloudpickle = sys.modules.get("cloudpickle")
+    if cloudpickle is None or module is None:
+        return True
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    return not any(module == name or module.startswith(f"{name}.") for name in by_value)
+
+
+def pickler(file: Any, reducers: dict[Any, Any], buffer_callback: Any = None) -> pickle.Pickler:
+    """A pickler of protocol 5 that writes what is not importable by value."""
+    made: pickle.Pickler = pickler_type()(file, reducers, buffer_callback)
+    return made
+
+
+def dumps_function(function: Callable[..., Any]) -> bytes:
+    """Pickle a function or class for another process; by value unless a module provides it.
+
+    Within a process the same function gives the same bytes as long as what it refers to stays
+    the same, so the bytes may be addressed by their content. Arrays it refers to are copied in.
+    Raises TypeError naming what the function refers to that cannot be pickled.
+    """
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(function, protocol=5))
+    except Exception as error:
+        from . import failure
+
+        raise failure.explain(function, error) from error
+
+
+def loads_function(data: bytes) -> Callable[..., Any]:
+    """The function; raises what importing its modules raises."""
+    function: Callable[..., Any] = pickle.loads(data)
+    return function
+
+
+@cache
+def pickler_type() -> Any:
+    """The class of pickler(); made at first need, since its base is cloudpickle's."""
+    import cloudpickle
+
+    class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, file: Any, reducers: dict[Any, Any], buffer_callback: Any) -> None:
+            theirs = cloudpickle.Pickler.dispatch_table
+            # Before super().__init__: it is there that the C pickler looks for this attribute.
+            self.dispatch_table = {**theirs, **reducers, io.TextIOWrapper: _reduce_file}
+            super().__init__(file, 5, buffer_callback)
+
+    def _reduce_file(file: io.TextIOWrapper) -> Any:
+        # cloudpickle would store the text of an open file, and hand out a StringIO. What is
+        # got must be what was put, so only the standard streams pass, as names.
+        if file in (sys.stdout, sys.stderr, sys.stdin):
+            return cloudpickle.Pickler.dispatch_table[io.TextIOWrapper](file)
+        raise TypeError(f"cannot pickle '_io.{type(file).__name__}' object")
+
+    return ByValuePickler

@@ -1,0 +1,68 @@
+"""How types of ours and of libraries go into a pickle, beyond what copyreg knows.
+
+A reducer is a function (value) -> what `__reduce__` would return, found by the value's exact
+type. The table goes to the C pickler, so a value of any other type costs no call into Python.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from .layout import Stream
+
+Reducer: TypeAlias = Callable[[Any], Any]
+
+_reducers: dict[type, Reducer] = {}
+_ref_types: list[type] = []
+_version = object()
+
+
+def register_reducer(cls: type, reducer: Reducer) -> None:
+    """Pickle values of exactly this class by `reducer`, in this process, from now on."""
+    global _version
+    _reducers[cls] = reducer
+    _version = object()
+
+
+def deregister_reducer(cls: type) -> None:
+    """Forget the reducer of `cls`, if there is one."""
+    global _version
+    _reducers.pop(cls, None)
+    _version = object()
+
+
+def register_ref_type(cls: type) -> None:
+    """Make `cls` a class of object references: collected in Plan.refs, stored by position."""
+    global _version
+    _ref_types.append(cls)
+    _version = object()
+
+
+def version() -> object:
+    """Another object after each registration, so a kept table knows that it is out of date."""
+    return _version
+
+
+def table(reduce_ref: Reducer) -> dict[Any, Any]:
+    """The dispatch table of one pickler, which reduces references in its own way."""
+    refs = dict.fromkeys(_ref_types, reduce_ref)
+    return {**copyreg.dispatch_table, **_reducers, **refs}
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    # Out of band if the memory is in one piece; casting back restores format and shape. Wrapped in
+    # a Stream since PickleBuffer(view) crashes CPython when both become garbage of one cycle.
+    data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+    stream = pickle.PickleBuffer(Stream(view.nbytes, ((0, data),)))
+    return _memoryview, (stream, view.format, view.shape)
+
+
+def _memoryview(data: Any, format: Any, shape: tuple[int, ...]) -> Any:
+    view = memoryview(data)
+    return view if format == "B" and len(shape) == 1 else view.cast(format, shape)
+
+
+register_reducer(memoryview, _reduce_memoryview)

@@ -1,0 +1,106 @@
+"""The two entry points: which planner serves a type, which loader reads a kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from . import pickled
+from .layout import (
+    ARROW,
+    HEAD,
+    HEADER,
+    MAGIC,
+    PICKLE,
+    RAW,
+    TENSOR,
+    VERSION,
+    Bytes,
+    Plan,
+    corrupted,
+)
+
+# A library's values exist only once it is loaded; then the module here that knows them joins in.
+_waiting = {"numpy": "tensor", "pyarrow": "arrow", "pandas": "frames"}
+
+
+def plan(value: Any) -> Plan:
+    """Decide how `value` is stored, and find its size; nothing is written yet.
+
+    Raises TypeError naming the attribute path that cannot be pickled, for instance
+    `obj.config["lock"]: cannot pickle '_thread.lock' object`.
+
+    Processes and threads: any thread, any number at once.
+    """
+    if _waiting:
+        _meet_libraries()
+    return _planners.get(type(value), pickled.plan)(value)
+
+
+def load(buffer: Bytes, refs: Sequence[Any] = ()) -> Any:
+    """The value stored in `buffer`, as views of it wherever the type allows.
+
+    `buffer` is read-only and owns its memory: every view keeps it alive. `refs` are the
+    references that plan() found, in the same order. Raises ObjectCorruptedError if the bytes are
+    not what plan() described, and whatever importing or rebuilding the value's classes raises.
+
+    Processes and threads: any thread, any number at once.
+    """
+    view = memoryview(buffer)
+    if view.nbytes < HEADER:
+        raise corrupted(f"{view.nbytes} bytes are less than a header")
+    magic, version, kind, size = HEAD.unpack_from(view)
+    if magic != MAGIC:
+        raise corrupted(f"they begin with {magic!r}")
+    if version != VERSION:
+        raise corrupted(f"format version {version}, not {VERSION}")
+    if not HEADER <= size <= view.nbytes:
+        raise corrupted(f"the header says {size} bytes, there are {view.nbytes}")
+    loader = _loaders.get(kind)
+    if loader is None:
+        raise corrupted(f"unknown kind {kind}")
+    return loader(buffer, view, size, refs)
+
+
+def _plan_bytes(value: bytes) -> Plan:
+    size = HEADER + len(value)
+    return Plan(size, ((0, HEAD.pack(MAGIC, VERSION, RAW, size)), (HEADER, value)))
+
+
+def _load_bytes(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> bytes:
+    return bytes(view[HEADER:size])
+
+
+def _load_array(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+    _join("tensor")
+    return _loaders[TENSOR](buffer, view, size, refs)
+
+
+def _load_arrow(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+    _join("arrow")
+    return _loaders[ARROW](buffer, view, size, refs)
+
+
+def _meet_libraries() -> None:
+    for library in tuple(_waiting):
+        if library in sys.modules:
+            _join(_waiting.get(library, "tensor"))
+            _waiting.pop(library, None)
+
+
+def _join(module: str) -> None:
+    # The import registers reducers. Two threads here at once do the same thing twice.
+    known = import_module(f".{module}", __package__)
+    _planners.update(known.PLANNERS)
+    _loaders.update(known.LOADERS)
+
+
+_planners: dict[type, Callable[[Any], Plan]] = {bytes: _plan_bytes}
+_loaders: dict[int, Callable[[Bytes, memoryview, int, Sequence[Any]], Any]] = {
+    RAW: _load_bytes,
+    PICKLE: pickled.load,
+    TENSOR: _load_array,
+    ARROW: _load_arrow,
+}

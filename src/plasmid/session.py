@@ -1,0 +1,266 @@
+"""`init`, `shutdown`, `is_initialized`: the beginning and the end of a session."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+
+from plasmid.engine import current
+from plasmid.engine.base import SessionConfig
+from plasmid.exceptions import NotSupportedError
+from plasmid.options import is_neutral
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+__all__ = ["Context", "init", "is_initialized", "shutdown"]
+
+# Names that Ray takes beyond its signature. They set up parts of Ray that have no counterpart here.
+_IGNORED = frozenset(
+    {
+        "_driver_object_store_memory",
+        "_enable_object_reconstruction",
+        "_memory",
+        "_metrics_export_port",
+        "_node_ip_address",
+        "_node_name",
+        "_plasma_directory",
+        "_redis_password",
+        "_redis_username",
+        "_skip_env_hook",
+        "_system_config",
+        "_temp_dir",
+        "_tracing_startup_hook",
+        "object_spilling_directory",
+    }
+)
+
+
+class Context(dict[str, object]):
+    """What `init` returns: address_info as a mapping, and a context manager for the session."""
+
+    def __init__(self, address_info: dict[str, Any]) -> None:
+        from plasmid import __version__
+
+        super().__init__(address_info)
+        self.dashboard_url = ""
+        self.python_version = ".".join(map(str, sys.version_info[:3]))
+        self.plasmid_version = __version__
+
+    @property
+    def address_info(self) -> dict[str, object]:
+        """Where the session is."""
+        return dict(self)
+
+    def disconnect(self) -> None:
+        """The same as `plasmid.shutdown()`."""
+        shutdown()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutdown()
+
+    def __repr__(self) -> str:
+        return (
+            f"Context(dashboard_url={self.dashboard_url!r}, "
+            f"python_version={self.python_version!r}, plasmid_version={self.plasmid_version!r})"
+        )
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    object_store_memory: int | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    job_config: object = None,
+    configure_logging: bool = True,
+    logging_level: int | str = "info",
+    logging_format: str | None = None,
+    logging_config: object = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
+    **kwargs: object,
+) -> Context:
+    """Start a session; the first use of anything else starts one with the defaults.
+
+    num_cpus             how many CPUs tasks may use at once. Default: those this process may run on
+    object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
+    namespace            in which actors have names
+    labels               shown in `nodes()`
+    logging_level        of plasmid's own messages
+    log_to_driver        whether what tasks print appears here (default: yes)
+    ignore_reinit_error  if there is a session already, use that instead of raising RuntimeError
+
+    The other names are Ray's. Those that ask for what plasmid does not have (num_gpus, resources,
+    runtime_env, local_mode, an address, ...) are accepted with their neutral values and raise
+    NotSupportedError with others. Those that set up parts of Ray (the dashboard, log formats,
+    ports, cgroups and names that begin with an underscore) have no effect. Other names raise
+    TypeError.
+
+    Returns a context manager that ends the session, with `address_info`.
+
+    Processes and threads: any thread may call it. Returns as soon as the shared memory exists,
+    before the first worker does. The session ends with this process, whatever ends it, `kill -9`
+    included.
+    """
+    _check_names(kwargs)
+    _refuse("address", address, None, "local")
+    _refuse("num_gpus", num_gpus, None, 0)
+    _refuse("resources", resources, None, {})
+    _refuse("local_mode", local_mode, False, None)
+    _refuse("job_config", job_config, None)
+    _refuse("logging_config", logging_config, None)
+    _refuse("runtime_env", runtime_env, None, {})
+    _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
+    config = SessionConfig(
+        num_cpus=_num_cpus(num_cpus),
+        object_store_memory=_object_store_memory(object_store_memory),
+        namespace=_namespace(namespace),
+        labels=_labels(labels),
+        logging_level=_logging_level(logging_level),
+        log_to_driver=log_to_driver is None or bool(log_to_driver),
+    )
+    with current.lock:
+        if current.is_started():
+            if not ignore_reinit_error:
+                raise RuntimeError(
+                    "init: there is a session already; call shutdown() first, or use it by "
+                    "ignore_reinit_error=True"
+                )
+        else:
+            current.start(config)
+        return Context(current.engine.address_info())
+
+
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """End the session: its processes stop, and its memory is freed.
+
+    Views that this process still has stay valid.
+
+    Called at exit by itself. Without a session it does nothing. Always waits for the processes,
+    whatever is passed.
+
+    Processes and threads: any thread may call it; other threads that wait in `get` get a
+    SessionError.
+    """
+    current.stop()
+
+
+def is_initialized() -> bool:
+    """Whether this process has a session."""
+    return current.is_started()
+
+
+# A thread that lives on must not start a session that nobody would end.
+atexit.register(current.stop, "the interpreter is exiting")
+
+
+def _check_names(kwargs: dict[str, object]) -> None:
+    unknown = sorted(kwargs.keys() - _IGNORED)
+    if unknown:
+        import difflib
+        import inspect
+
+        known = [name for name in inspect.signature(init).parameters if name != "kwargs"]
+        close = difflib.get_close_matches(unknown[0], known + sorted(_IGNORED))
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise TypeError(f"init: unknown argument {', '.join(map(repr, unknown))}{hint}")
+
+
+def _refuse(name: str, value: object, *neutral: object) -> None:
+    """Accept only values that ask for nothing."""
+    if not is_neutral(value, neutral):
+        raise NotSupportedError(f"init: {name}={value!r} is not supported")
+
+
+def _num_cpus(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _number("num_cpus", value)
+    if number < 0:
+        raise ValueError(f"init: num_cpus must not be negative, got {value!r}")
+    if number != int(number):
+        raise ValueError(f"init: num_cpus must be a whole number, got {value!r}")
+    return int(number)
+
+
+def _object_store_memory(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _number("object_store_memory", value)
+    if number <= 0:
+        raise ValueError(
+            f"init: object_store_memory must be a positive number of bytes, got {value!r}"
+        )
+    if number < SessionConfig.MINIMUM_STORE:
+        raise ValueError(
+            f"init: object_store_memory is {value!r} bytes, but must be at least "
+            f"{SessionConfig.MINIMUM_STORE}"
+        )
+    return int(number)
+
+
+def _number(name: str, value: Any) -> int | float:
+    """`value` as a finite number. Not bool: `num_cpus=True` is a mistake, not one CPU."""
+    kind = type(value).__name__
+    if kind in ("bool", "bool_") or isinstance(value, (str, bytes)):
+        raise TypeError(f"init: {name} must be a number, not {value!r} ({kind})")
+    if hasattr(value, "__index__"):
+        return int(value.__index__())
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"init: {name} must be a number, not {value!r} ({kind})")
+    number = float(value)
+    if number - number != 0:
+        raise ValueError(f"init: {name} must be finite, got {value!r}")
+    return number
+
+
+def _namespace(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"init: namespace must be a string, not {value!r}")
+    if not value:
+        raise ValueError("init: namespace must not be empty")
+    return value
+
+
+def _labels(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(
+        isinstance(text, str) for pair in value.items() for text in pair
+    ):
+        raise TypeError(f"init: labels must be a dict of strings, not {value!r}")
+    return dict(value)
+
+
+def _logging_level(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(
+            f"init: logging_level must be a number or the name of a level, not {value!r}"
+        )
+    return value

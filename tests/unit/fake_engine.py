@@ -1,0 +1,126 @@
+"""An engine in this process, for tests of the API: objects in a dict, tasks run at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from plasmid.engine import Engine, SessionConfig, TaskOptions, current
+from plasmid.exceptions import GetTimeoutError, RayTaskError, SessionError
+
+
+class Ref:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"Ref({self.number})"
+
+
+class FakeEngine(Engine):
+    ref_type = Ref
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.config = config
+        self.futures: dict[Ref, Future[Any]] = {}
+        self.exports: list[bytes] = []
+        self.submitted: list[TaskOptions] = []
+        self.resolved: list[Any] = []
+        self.timeouts: list[float | None] = []
+        self.is_shut_down = False
+
+    def pending(self) -> Ref:
+        ref = Ref(len(self.futures))
+        self.futures[ref] = Future()
+        return ref
+
+    def put(self, value: Any) -> Ref:
+        assert not self.is_shut_down
+        ref = self.pending()
+        self.futures[ref].set_result(value)
+        return ref
+
+    def get_one(self, ref: Ref, timeout: float | None) -> Any:
+        self.timeouts.append(timeout)
+        if ref not in self.futures:
+            raise SessionError(f"get: {ref!r} is of another session")
+        try:
+            return self.futures[ref].result(timeout)
+        except TimeoutError:
+            raise GetTimeoutError(f"get: {ref!r} is not there after {timeout} s") from None
+        except RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+
+    def get(self, refs: list[Ref], timeout: float | None) -> list[Any]:
+        return [self.get_one(ref, timeout) for ref in refs]
+
+    def wait(
+        self, refs: list[Ref], num_returns: int, timeout: float | None
+    ) -> tuple[list[Ref], list[Ref]]:
+        self.timeouts.append(timeout)
+        ready = [ref for ref in refs if self.futures[ref].done()][:num_returns]
+        return ready, [ref for ref in refs if ref not in ready]
+
+    def export(self, function: Callable[..., Any], name: str, key: bytes) -> Any:
+        self.exports.append(key)
+        return function
+
+    def submit(
+        self, handle: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> list[Ref]:
+        self.submitted.append(options)
+        refs = [self.pending() for _ in range(options.num_returns)]
+        self.resolved = [self.get_one(a, None) for a in args if type(a) is Ref]
+        args = tuple(self.get_one(a, None) if type(a) is Ref else a for a in args)
+        try:
+            result = handle(*args, **kwargs)
+        except Exception as error:
+            failure = RayTaskError.capture(options.name, error)
+            for ref in refs:
+                self.futures[ref].set_exception(failure)
+        else:
+            results = [result] if options.num_returns == 1 else list(result or ())
+            for ref, value in zip(refs, results, strict=True):
+                self.futures[ref].set_result(value)
+        self.resolved = []
+        return refs
+
+    def is_resolved_argument(self, value: Any) -> bool:
+        return any(value is argument for argument in self.resolved)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def available_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": "0", "Alive": True}]
+
+    def address_info(self) -> dict[str, Any]:
+        return {"address": "local", "node_id": "0"}
+
+    def future(self, ref: Ref) -> Future[Any]:
+        return self.futures[ref]
+
+    def shutdown(self) -> None:
+        self.is_shut_down = True
+
+
+def fake_sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeEngine]]:
+    """For a fixture: sessions are of FakeEngines, which are collected in the list."""
+    engines: list[FakeEngine] = []
+    guard = threading.Lock()
+
+    def start(config: SessionConfig) -> FakeEngine:
+        with guard:
+            engines.append(FakeEngine(config))
+            return engines[-1]
+
+    monkeypatch.setattr(current, "starter", start)
+    yield engines
+    current.stop()

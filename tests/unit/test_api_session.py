@@ -1,0 +1,269 @@
+"""init, shutdown, is_initialized, and which engine is the current one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine, fake_sessions
+
+import plasmid
+from plasmid.engine import SessionConfig, current, get_engine, set_engine
+from plasmid.exceptions import NotSupportedError, SessionError
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeEngine]]:
+    yield from fake_sessions(monkeypatch)
+
+
+# What Ray 2.60 takes, with a value that asks for nothing.
+RAYS: dict[str, Any] = {
+    "address": "local",
+    "num_cpus": 2,
+    "num_gpus": 0,
+    "resources": {},
+    "labels": {"a": "b"},
+    "object_store_memory": 10**9,
+    "local_mode": False,
+    "ignore_reinit_error": True,
+    "include_dashboard": True,
+    "dashboard_host": "0.0.0.0",
+    "dashboard_port": 8265,
+    "job_config": None,
+    "configure_logging": True,
+    "logging_level": "warning",
+    "logging_format": "%(message)s",
+    "logging_config": None,
+    "log_to_driver": False,
+    "namespace": "mine",
+    "runtime_env": None,
+    "enable_resource_isolation": False,
+    "cgroup_path": None,
+    "system_reserved_cpu": None,
+    "system_reserved_memory": None,
+    "proxy_server_url": None,
+    "_temp_dir": "/tmp/x",
+    "_system_config": {"a": 1},
+    "_node_ip_address": "1.2.3.4",
+    "_metrics_export_port": 1,
+    "_memory": 1,
+    "_plasma_directory": "/tmp",
+    "object_spilling_directory": "/tmp",
+}
+
+
+def test_all_of_rays_arguments_are_taken(engines: list[FakeEngine]) -> None:
+    plasmid.init(**RAYS)
+    assert engines[0].config == SessionConfig(
+        num_cpus=2,
+        object_store_memory=10**9,
+        namespace="mine",
+        labels={"a": "b"},
+        logging_level="warning",
+        log_to_driver=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"num_cpu": 1}, TypeError, "'num_cpu'; did you mean num_cpus"),
+        ({"_nothing_like_it": 1}, TypeError, "'_nothing_like_it'"),
+        ({"num_cpus": -1}, ValueError, "negative"),
+        ({"num_cpus": 1.5}, ValueError, "whole"),
+        ({"num_cpus": float("nan")}, ValueError, "finite"),
+        ({"num_cpus": "2"}, TypeError, "num_cpus must be a number"),
+        ({"num_cpus": True}, TypeError, "num_cpus must be a number"),
+        ({"object_store_memory": 0}, ValueError, "positive"),
+        ({"object_store_memory": -5}, ValueError, "positive"),
+        ({"object_store_memory": float("nan")}, ValueError, "finite"),
+        ({"object_store_memory": float("inf")}, ValueError, "finite"),
+        ({"object_store_memory": 1000}, ValueError, "1000 bytes, but must be at least 1048576"),
+        ({"object_store_memory": "1GB"}, TypeError, "object_store_memory must be a number"),
+        ({"object_store_memory": False}, TypeError, "object_store_memory must be a number"),
+        ({"namespace": 3}, TypeError, "namespace"),
+        ({"namespace": ""}, ValueError, "namespace"),
+        ({"labels": {"a": 1}}, TypeError, "labels"),
+        ({"labels": []}, TypeError, "labels"),
+        ({"logging_level": None}, TypeError, "logging_level"),
+        ({"address": "auto"}, NotSupportedError, "address='auto'"),
+        ({"num_gpus": 1}, NotSupportedError, "num_gpus=1"),
+        ({"resources": {"x": 1}}, NotSupportedError, "resources"),
+        ({"local_mode": True}, NotSupportedError, "local_mode"),
+        ({"runtime_env": {"pip": []}}, NotSupportedError, "runtime_env"),
+    ],
+)
+def test_init_refuses(
+    engines: list[FakeEngine], arguments: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        plasmid.init(**arguments)
+    assert not engines
+    assert not plasmid.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"num_cpus": 0}, SessionConfig(num_cpus=0)),
+        ({"num_cpus": 2.0}, SessionConfig(num_cpus=2)),
+        ({"object_store_memory": 1e9}, SessionConfig(object_store_memory=10**9)),
+        ({"object_store_memory": 1 << 20}, SessionConfig(object_store_memory=1 << 20)),
+        ({}, SessionConfig()),
+    ],
+)
+def test_init_hands_down(
+    engines: list[FakeEngine], arguments: dict[str, Any], expected: SessionConfig
+) -> None:
+    plasmid.init(**arguments)
+    assert engines[0].config == expected
+
+
+def test_a_second_init_is_an_error_unless_ignored(engines: list[FakeEngine]) -> None:
+    plasmid.init()
+    with pytest.raises(RuntimeError, match="ignore_reinit_error"):
+        plasmid.init()
+    context = plasmid.init(num_cpus=1, ignore_reinit_error=True)
+    assert context["node_id"] == "0"
+    assert len(engines) == 1
+
+
+def test_a_session_can_follow_another(engines: list[FakeEngine]) -> None:
+    plasmid.init()
+    plasmid.shutdown()
+    assert engines[0].is_shut_down
+    assert not plasmid.is_initialized()
+    plasmid.shutdown()
+    plasmid.init()
+    assert len(engines) == 2
+    assert not engines[1].is_shut_down
+
+
+def test_shutdown_takes_rays_arguments(engines: list[FakeEngine]) -> None:
+    plasmid.shutdown(wait_for_processes=True, _exiting_interpreter=True)
+
+
+def test_the_context_is_a_mapping_and_ends_the_session(engines: list[FakeEngine]) -> None:
+    with plasmid.init() as context:
+        assert context.address_info == {"address": "local", "node_id": "0"}
+        assert context["address"] == "local"
+        assert context.get("nothing") is None
+        assert list(context.keys()) == ["address", "node_id"]
+        assert context.dashboard_url == ""
+        assert plasmid.__version__ in repr(context)
+    assert engines[0].is_shut_down
+    context.disconnect()
+
+
+def test_a_failed_start_leaves_nothing_behind(
+    engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: SessionConfig) -> Any:
+        raise SessionError("no memfd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(current, "starter", fail)
+        with pytest.raises(SessionError, match="no memfd"):
+            plasmid.init()
+        assert not plasmid.is_initialized()
+    plasmid.init()
+
+
+@pytest.mark.parametrize("ask", ["cluster_resources", "available_resources", "nodes"])
+def test_questions_about_a_session_do_not_start_one(engines: list[FakeEngine], ask: str) -> None:
+    with pytest.raises(SessionError, match=r"init\(\)"):
+        getattr(plasmid, ask)()
+    assert not engines
+    plasmid.init()
+    assert getattr(plasmid, ask)()
+
+
+def test_threads_that_come_first_together_start_one_session(engines: list[FakeEngine]) -> None:
+    together = threading.Barrier(8)
+
+    def first_use() -> None:
+        together.wait()
+        plasmid.get(plasmid.put(1))
+
+    threads = [threading.Thread(target=first_use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(engines) == 1
+
+
+def test_an_engine_that_was_set_is_used(engines: list[FakeEngine]) -> None:
+    mine = FakeEngine(SessionConfig())
+    set_engine(mine)
+    assert get_engine() is mine
+    plasmid.put(1)
+    assert len(mine.futures) == 1
+    assert not engines
+
+
+def test_a_fork_does_not_use_its_parents_session_and_may_have_its_own(
+    engines: list[FakeEngine],
+) -> None:
+    plasmid.init()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            assert not plasmid.is_initialized()
+            with pytest.raises(SessionError, match="forked"):
+                plasmid.put(1)
+            plasmid.shutdown()
+            assert not engines[0].is_shut_down
+            plasmid.init()
+            plasmid.put(1)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert plasmid.is_initialized()
+
+
+def test_a_fork_while_another_thread_starts_a_session_does_not_hang(
+    engines: list[FakeEngine],
+) -> None:
+    """The fork copied a lock that was held by a thread which the child does not have."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with current.lock:
+            held.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    pid = os.fork()
+    if pid == 0:
+        plasmid.init()
+        os._exit(0)
+    release.set()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_no_session_is_started_while_the_interpreter_exits() -> None:
+    """A handler that runs after plasmid's own would start processes that nobody ends."""
+    program = """
+import atexit
+@atexit.register
+def late():
+    try:
+        plasmid.put(1)
+    except plasmid.exceptions.SessionError as error:
+        print(error)
+import plasmid
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "interpreter is exiting" in done.stdout, done.stderr
