@@ -12,7 +12,7 @@
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
- *   cpu_free    = cpu_total - sum of task.held
+ *   cpu_free    = cpu_total - sum of task.held;  busy = clients with running tasks
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries and of tasks' argument tables
  */
@@ -209,6 +209,7 @@ typedef struct {
     pm_j64 idle;           /* [J] idle workers, latest first */
     pm_j64 idle_count;     /* [J] */
     pm_j64 workers;        /* [J] attached */
+    pm_j64 busy;           /* [J] clients with tasks on their stack */
     pm_j64 called;         /* [J] idle worker that was woken and has not looked yet */
     pm_j64 called_at;      /* [J] ns */
     pm_j64 boot;           /* [J] entry of the session's configuration, held by the header */

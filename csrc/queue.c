@@ -132,7 +132,7 @@ void pm__call_worker(pm_op *op)
     if (h->ready.v == 0 || pm__queue_pick(op) == 0)
         return;
     if (h->idle.v == 0) {
-        op->ring = op->ring || (int64_t)h->cpu_free.v > 0;
+        op->ring = op->ring || pm__all_busy(h);
         return;
     }
     uint64_t now = pm__os_now();

@@ -27,6 +27,12 @@ uint64_t pm__queue_pick(const pm_op *op);
 void pm__idle_enter(pm_op *op);
 void pm__idle_leave(pm_op *op, uint64_t client); /* no harm if it is not idle */
 
+/* No worker is free, or about to look for a task: only another one would help. */
+static inline bool pm__all_busy(const pm_header_shm *h)
+{
+    return h->busy.v >= h->workers.v;
+}
+
 /* If a ready task could run, call an idle worker; if there is none, ring the keeper. */
 void pm__call_worker(pm_op *op);
 

@@ -198,7 +198,7 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
         pm_set(lock_of(op), &h->seq, h->seq.v + 1);
     pm__queue_push(op, task, first);
     pm__call_worker(op);
-    if (h->idle.v == 0)
+    if (pm__all_busy(h))
         offer_to_waiters(op, t);
 }
 

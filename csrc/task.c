@@ -210,6 +210,25 @@ void pm__task_return_cpu(pm_op *op, uint64_t task)
     pm_set(lock_of(op), &t->held, 0);
 }
 
+/* On its runner's stack: a client with tasks is busy, asleep inside one or not. */
+static void stack_push(pm_op *op, uint64_t task)
+{
+    pm_header_shm *h = op->a->h;
+    pm_j64 *stack = &pm__me(op->a)->running;
+    if (stack->v == 0)
+        pm_set(lock_of(op), &h->busy, h->busy.v + 1);
+    pm__list_push(op, stack, task);
+}
+
+static void stack_remove(pm_op *op, uint64_t task)
+{
+    pm_header_shm *h = op->a->h;
+    pm_j64 *stack = &op->a->clients[pm__task(op->a, task - 1)->runner.v - 1].running;
+    pm__list_remove(op, stack, task);
+    if (stack->v == 0)
+        pm_set(lock_of(op), &h->busy, h->busy.v - 1);
+}
+
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)
 {
     const pm_task_shm *t = pm__task(a, task - 1);
@@ -238,7 +257,7 @@ static void start(pm_op *op, uint64_t task, pm_running *out)
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
     hold_cpu(op, task);
-    pm__list_push(op, &pm__me(a)->running, task);
+    stack_push(op, task);
     describe(a, task, out);
 }
 
@@ -448,8 +467,7 @@ static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
 /* The decision: from here on it is not run again. */
 static void decide(pm_op *op, uint64_t task)
 {
-    pm_task_shm *t = pm__task(op->a, task - 1);
-    pm__list_remove(op, &op->a->clients[t->runner.v - 1].running, task);
+    stack_remove(op, task);
     pm__task_return_cpu(op, task);
     pm__task_end(op, task);
 }
@@ -541,7 +559,7 @@ void pm__task_requeue(pm_op *op, uint64_t task)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
-    pm__list_remove(op, &op->a->clients[t->runner.v - 1].running, task);
+    stack_remove(op, task);
     pm__task_return_cpu(op, task);
     if (t->retries.v != PM_RETRY_ALWAYS)
         pm_set(l, &t->retries, t->retries.v - 1);
@@ -594,7 +612,7 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
     pm_header_shm *h = a->h;
     uint64_t base = (h->cpu_total + 9999) / 10000, have = h->workers.v;
     *wanted = have < base ? base - have : 0;
-    if (*wanted == 0 && have < cap && h->idle.v == 0 && pm__queue_pick(&op)) {
+    if (*wanted == 0 && have < cap && pm__all_busy(h) && pm__queue_pick(&op)) {
         uint64_t cores = ((uint64_t)h->cpu_free.v + 9999) / 10000;
         *wanted = h->ready.v < cores ? h->ready.v : cores;
         if (*wanted > cap - have)

@@ -112,7 +112,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_core(case: Case, tmp_path: Path) -> None:
     if case.error:
-        pytest.fail(case.error, pytrace=False)
+        print(case.error)
+        pytest.fail(f"{case.program.name} does not build", pytrace=False)
     with subprocess.Popen(
         [case.program, case.name],
         cwd=tmp_path,
@@ -129,7 +130,8 @@ def test_core(case: Case, tmp_path: Path) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # with all that it forked
     if child.returncode or f"ok {case.name}" not in output.splitlines():
-        pytest.fail(f"{case}: status {child.returncode}\n{output}", pytrace=False)
+        print(output)
+        pytest.fail(f"{case}: status {child.returncode}", pytrace=False)
 
 
 if __name__ == "__main__":

@@ -92,14 +92,10 @@ def modules() -> dict[str, Path]:
     return {module_name(p): p for p in sorted((SRC / "plasmid").rglob("*.py"))}
 
 
-def is_for_type_checkers(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
 def executed(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes below, but those that only a type checker sees."""
     for child in ast.iter_child_nodes(node):
-        if is_for_type_checkers(child):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             yield from (n for other in child.orelse for n in [other, *executed(other)])
         else:
             yield child

@@ -31,7 +31,7 @@ CHECKS = {
     "mypy": ["mypy", "--no-error-summary"],
     "stubtest": ["stubtest", "plasmid._core.core", *STUBTEST],
     "cython-lint": ["cython-lint", "src"],
-    "clang-format": ["clang-format", "--dry-run", "--Werror", *C],
+    "clang-format": ["clang-format", "--dry-run", "--Werror", "--ferror-limit=20", *C],
     "codespell": ["codespell", "README.md", "csrc", *PYTHON],
 }
 
@@ -52,4 +52,5 @@ def test_is_clean(check: str) -> None:
         text=True,
     )
     if done.returncode:
-        pytest.fail(f"{tool} {' '.join(arguments)}\n{done.stdout}", pytrace=False)
+        print(done.stdout)
+        pytest.fail(f"{' '.join(CHECKS[check])}: status {done.returncode}", pytrace=False)

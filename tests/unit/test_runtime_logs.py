@@ -151,7 +151,7 @@ def test_a_progress_bar_ends_as_one_line(
 
 
 def test_a_progress_bar_is_shown_while_it_moves() -> None:
-    out = logs._Output(-1, 7, "f", False, -1, logs._Process(os.getpid()))
+    out = logs._Output(-1, 7, "f", False, -1)
     assert out.feed(b"\r10%") == ["(f pid=7) 10%\n"]
     assert out.feed(b"\r20%") == []  # less than a second later
     out._shown_at -= 2
@@ -163,12 +163,12 @@ def test_marks_may_be_cut_anywhere() -> None:
     stream = b"a\n\0plasmid:f\0\nb\nc\0plasmid:g\0\nd\n"
     whole = ["(pid=7) a\n", "(f pid=7) b\n", "(f pid=7) c\n", "(g pid=7) d\n"]
     for cut in range(len(stream) + 1):
-        out = logs._Output(-1, 7, "", False, -1, logs._Process(os.getpid()))
+        out = logs._Output(-1, 7, "", False, -1)
         assert out.feed(stream[:cut]) + out.feed(stream[cut:]) == whole
 
 
 def test_an_endless_line_is_shown_in_pieces() -> None:
-    out = logs._Output(-1, 7, "", False, -1, logs._Process(os.getpid()))
+    out = logs._Output(-1, 7, "", False, -1)
     pieces = [line for _ in range(10) for line in out.feed(b"x" * 20_000)]
     assert pieces
     assert len(out._rest) <= logs._LONGEST_LINE
@@ -242,7 +242,7 @@ def test_a_fork_that_outlives_its_process_is_followed(
 
     prefix = run(follower, work)
     shown = Shown(capsys)
-    until(lambda: follower._outputs and not follower._outputs[0].process.alive)
+    until(lambda: follower._outputs)
     os.write(gate_in, b"x")
     until(lambda: "still here" in shown.out)
     assert shown.out == f"({prefix} still here\n"

@@ -23,7 +23,7 @@ def same(back: Any, value: Any) -> None:
     assert type(back) is type(value)
     assert back.dtype == value.dtype
     assert back.dtype.str == value.dtype.str
-    assert back.dtype.metadata == value.dtype.metadata
+    assert (back.dtype.metadata or None) == (value.dtype.metadata or None)
     assert back.dtype.isalignedstruct == value.dtype.isalignedstruct
     assert back.shape == value.shape
     if value.flags.forc:
@@ -133,6 +133,7 @@ def test_particular_arrays(value: Any) -> None:
     check(value)
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_subclasses_keep_their_class_by_pickle() -> None:
     masked = np.ma.masked_array([1.0, 2.0], [True, False], fill_value=7)
     back = round_trip(masked)

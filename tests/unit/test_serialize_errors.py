@@ -15,6 +15,7 @@ import weakref
 from typing import Any
 
 import pytest
+from serialize_store import round_trip
 
 from plasmid import exceptions, serialize
 from plasmid.serialize import OpaqueError, dump_exception, load_exception
@@ -193,6 +194,18 @@ class Reduces(Exception):
         return Reduces, (self.path,)
 
 
+def make_local() -> type[Exception]:
+    class LocalError(Exception):
+        def __init__(self, number: int) -> None:
+            super().__init__("other", "arguments")
+            self.number = number
+
+    return LocalError
+
+
+LocalError = make_local()
+
+
 class WithSlots(Exception):
     __slots__ = ("detail",)
 
@@ -242,6 +255,19 @@ def test_exception_arrives_as_it_was(error: BaseException) -> None:
     assert vars(back) == vars(error)
     for name in ("filename", "errno", "name", "path", "reason", "text", "lineno", "value", "code"):
         assert getattr(back, name, None) == getattr(error, name, None)
+
+
+def test_exceptions_inside_a_value_come_back_as_they_were() -> None:
+    """Plain pickle of the first fails on arrival, of the second says 'code code 5'."""
+    for error in (NeedsTwo(1, "b"), SaysTwice(5), LocalError(2)):
+        back = round_trip({"error": [error]})["error"][0]
+        assert type(back) is type(error)
+        assert back.args == error.args
+        assert vars(back) == vars(error)
+    holding = ValueError("x")
+    holding.lock = LOCK
+    with pytest.raises(TypeError, match=r"^obj\[0\]\.lock: cannot pickle"):
+        serialize.plan([holding])
 
 
 def test_slots_notes_and_chain_arrive() -> None:

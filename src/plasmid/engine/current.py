@@ -100,11 +100,10 @@ class _NotStarted(Engine):
         self.inherited = inherited
 
     def put(self, value: Any) -> ObjectRef:
-        # Through the API once more: `value` may be a ref of an earlier session.
-        from plasmid.api import put
-
-        get_engine()
-        return put(value)
+        new = get_engine()
+        if type(value) is new.ref_type:
+            raise TypeError(f"put: {value!r} is a reference of an earlier session")
+        return new.put(value)
 
     def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
         raise _not_started()

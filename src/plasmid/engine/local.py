@@ -167,12 +167,16 @@ class LocalEngine(Engine):
         handle = self._handles.get(key)
         if handle is None:
             more_path = tuple(entry for entry in sys.path if entry not in self._import_path)
-            stored = (serialize.dumps_function(function), more_path)
+            # What its closure refers to lives as long as the stored function does.
+            refs = serialize.plan(function).refs
+            stored = (serialize.dumps_function(function), more_path, refs)
             handle = self._publish(stored), name.encode(errors="replace")
             self._handles[key] = handle
         return handle
 
-    def _publish(self, stored: tuple[bytes, tuple[str, ...]]) -> core.ObjectRef:
+    def _publish(
+        self, stored: tuple[bytes, tuple[str, ...], list[core.ObjectRef]]
+    ) -> core.ObjectRef:
         """The session's object for a pickled function: the same bytes are stored once."""
         content = hashlib.blake2b(repr(stored[1]).encode() + stored[0], digest_size=core.KEY_BYTES)
         while True:

@@ -13,6 +13,7 @@ end counts; meanwhile it is shown about once a second.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
@@ -34,6 +35,8 @@ _LONGEST_LINE = 1 << 16
 _CUT = 1 << 20
 _PAGE = 4096
 _UNWATCHED_WAIT = 250  # milliseconds between looks at files for which there is no inotify
+
+_CHECK_SECONDS, _CHECK_WAIT = 0.1, 20  # how long to look for writers, milliseconds between
 
 IN_MODIFY = 0x2
 IN_CLOSE_WRITE = 0x8
@@ -113,6 +116,8 @@ class Follower:
     def _timeout(self) -> int | None:
         if any(out.dirty for out in self._outputs):
             return 0
+        if any(out.checking() for out in self._outputs):
+            return _CHECK_WAIT
         if any(out.watch < 0 for out in self._outputs):
             return _UNWATCHED_WAIT
         return None
@@ -144,12 +149,9 @@ class Follower:
             lost = f"plasmid: no descriptor is left to show the output of process {int(pid)}\n"
             _show(True, [lost])
             return
-        process = _Process(int(pid))
         for fd, err in zip(reversed(fds), (True, False), strict=False):
             watch = self._watcher.add(fd)
-            self._outputs.append(_Output(fd, int(pid), label.decode(), err, watch, process))
-        if process.fd >= 0:
-            self._on(process.fd, lambda: self._died(process))
+            self._outputs.append(_Output(fd, int(pid), label.decode(), err, watch))
 
     def _changed(self) -> None:
         """inotify: files have grown, or a writer has closed one."""
@@ -157,28 +159,21 @@ class Follower:
         for watch, mask in self._watcher.events():
             for out in self._outputs if mask & IN_Q_OVERFLOW else by_watch.get(watch, ()):
                 out.dirty = True
-                out.closed |= bool(mask & IN_CLOSE_WRITE)
-
-    def _died(self, process: _Process) -> None:
-        self._off(process.fd)
-        process.alive = False
-        for out in self._outputs:
-            if out.process is process:
-                out.dirty = True
+                if mask & (IN_CLOSE_WRITE | IN_Q_OVERFLOW):
+                    out.check()
 
     def _show_all(self) -> None:
-        for out in self._outputs:
-            if out.dirty or out.watch < 0:
+        for out in list(self._outputs):
+            over = not out.dirty and out.over()  # before the read: then it is the last
+            if out.dirty or over or out.watch < 0:
                 out.dirty, lines = out.read()
                 _show(out.err, lines)
-        over = [out for out in self._outputs if out.over()]
-        for out in over:
-            _show(out.err, out.finish())
-            self._watcher.remove(out.watch)
-            out.close()
-            self._outputs.remove(out)
-        if over and self._listener.fileno() not in self._handlers:
-            self._on(self._listener.fileno(), self._meet)
+            if over and not out.dirty:
+                _show(out.err, out.finish())
+                self._watcher.remove(out.watch)
+                out.close()
+                self._outputs.remove(out)
+                self._on(self._listener.fileno(), self._meet)  # there is a free descriptor
 
     def _on(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -189,33 +184,15 @@ class Follower:
             self._poll.unregister(fd)
 
 
-class _Process:
-    """A writer's life: a pidfd, -1 if there is none to be had (then closing its files counts as its
-    end)."""
-
-    def __init__(self, pid: int) -> None:
-        try:
-            self.fd = os.pidfd_open(pid)
-        except OSError:
-            self.fd = -1
-        self.alive = self.fd >= 0
-        self.files = 0
-
-
 class _Output:
     """One output file of one process, as far as it has been shown."""
 
-    def __init__(
-        self, fd: int, pid: int, label: str, err: bool, watch: int, process: _Process
-    ) -> None:
+    def __init__(self, fd: int, pid: int, label: str, err: bool, watch: int) -> None:
         self.err = err
         self.watch = watch  # inotify's number, -1 = none
-        self.process = process
         self.dirty = True  # there may be something to read
-        self.closed = False  # a writer has closed it
-        process.files += 1
+        self.check()  # its process may be dead already
         self._fd = fd
-        self._writable = -1
         self._pid = pid
         self._name = label
         self._offset = self._cut = 0
@@ -266,18 +243,29 @@ class _Output:
         line, self._rest = self._rest.strip(b"\r"), b""
         return [self._format(line)] if line else []
 
+    def check(self) -> None:
+        """Look for a while whether writers are left: the kernel reports a close slightly before it
+        counts one writer less."""
+        self._check_until = time.monotonic() + _CHECK_SECONDS
+
+    def checking(self) -> bool:
+        return time.monotonic() < self._check_until
+
     def over(self) -> bool:
-        """Nothing more can come: all is read, the process is dead, and no child of it has the file
-        (without inotify that is not known, and a dead process is enough)."""
-        return not self.dirty and not self.process.alive and (self.closed or self.watch < 0)
+        """Nobody is left who could write: the process and all that it has forked have closed it.
+        The kernel grants a read lease only on a file that nobody has open for writing."""
+        if not self.checking() and self.watch >= 0:
+            return False
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError:
+            return False
+        fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        self.check()  # until the rest has been read
+        return True
 
     def close(self) -> None:
         os.close(self._fd)
-        if self._writable >= 0:
-            os.close(self._writable)
-        self.process.files -= 1
-        if self.process.files == 0 and self.process.fd >= 0:
-            os.close(self.process.fd)
 
     def _format(self, line: bytes) -> str:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
@@ -285,15 +273,14 @@ class _Output:
         return f"({name}pid={self._pid}) {text}\n"
 
     def _cut_read(self) -> None:
-        """Give back the space of what has been read. Closing the descriptor would look like a
-        writer's end: keep it."""
+        """Give back the space of what has been read."""
         end = self._offset // _PAGE * _PAGE
-        try:
-            if self._writable < 0:
-                self._writable = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_CLOEXEC)
-            core.punch(self._writable, self._cut, end - self._cut)
-        except OSError:
-            pass  # this file system cannot: the file is gone when its writer is
+        with suppress(OSError):  # not every file system can; the file goes with its last writer
+            writable = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                core.punch(writable, self._cut, end - self._cut)
+            finally:
+                os.close(writable)
         self._cut = end
 
 

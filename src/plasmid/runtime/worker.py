@@ -124,7 +124,7 @@ class Worker:
         key = task.function_key
         function = self._functions.get(key)
         if function is None:
-            data, more_path = task.function()
+            data, more_path, _ = task.function()
             sys.path.extend(entry for entry in more_path if entry not in sys.path)
             function = serialize.loads_function(data)
             if len(self._functions) >= FUNCTIONS:

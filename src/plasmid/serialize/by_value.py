@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from .recipe import reduce_exception
+
 
 def is_importable(module: str | None) -> bool:
     """Can another process import it, as far as cloudpickle is told; by name alone."""
@@ -61,6 +63,13 @@ def pickler_type() -> Any:
             # Before super().__init__: it is there that the C pickler looks for this attribute.
             self.dispatch_table = {**theirs, **reducers, io.TextIOWrapper: _reduce_file}
             super().__init__(file, 5, buffer_callback)
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, BaseException):
+                return self.reduce_exception(value)
+            return super().reducer_override(value)
+
+        reduce_exception = staticmethod(reduce_exception)
 
     def _reduce_file(file: io.TextIOWrapper) -> Any:
         # cloudpickle would store the text of an open file, and hand out a StringIO. What is

@@ -1,10 +1,7 @@
 """Exceptions that arrive whatever they carry.
 
-Plain pickling calls `cls(*args)` again on arrival: that fails, or says something else, if the
-constructor takes other arguments than those it handed to Exception; one attribute that
-cannot be pickled loses the whole exception; cause, context and notes are dropped. Here an
-exception arrives with its class, args, attributes, notes and chain. What cannot be pickled is
-replaced by its text, and an exception whose class cannot be had arrives as an OpaqueError.
+An exception arrives with its class, args, attributes, notes and chain. What of these cannot be
+pickled is replaced by its text, and an exception whose class cannot be had is an OpaqueError.
 """
 
 from __future__ import annotations
@@ -13,11 +10,10 @@ import io
 import pickle
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from . import by_value
-
-Keep: TypeAlias = Callable[[Any], Any]
+from .recipe import reduce_exception
 
 
 class OpaqueError(Exception):
@@ -43,9 +39,9 @@ def dump_exception(error: BaseException) -> bytes:
     """
     described = (_name_of(type(error)), _text_of(error, str))
     attempts = (
-        partial(_reduce, keep=_everything),
-        partial(_reduce, keep=_what_pickles),
-        partial(_reduce, keep=_what_pickles, chain=False),
+        partial(reduce_exception, chain=True),
+        partial(reduce_exception, chain=True, keep=_what_pickles),
+        partial(reduce_exception, keep=_what_pickles),
     )
     for reduce in attempts:
         try:
@@ -86,67 +82,9 @@ def _pickler_type() -> Callable[..., pickle.Pickler]:
 
         def __init__(self, file: Any, reduce: Callable[[BaseException], Any]) -> None:
             super().__init__(file, {}, None)
-            self.reduce = reduce
-
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, BaseException):
-                return self.reduce(value)
-            return super().reducer_override(value)
+            self.reduce_exception = reduce
 
     return ExceptionPickler
-
-
-def _reduce(error: BaseException, keep: Keep, chain: bool = True) -> Any:
-    rebuild, args, state = _recipe(error)
-    if isinstance(state, dict):
-        state = {name: keep(value) for name, value in state.items()}
-    links = (error.__cause__, error.__context__) if chain else (None, None)
-    whole = (keep(state), *links, error.__suppress_context__)
-    return rebuild, tuple(map(keep, args)), whole, None, None, _restore
-
-
-def _recipe(error: BaseException) -> tuple[Any, tuple[Any, ...], Any]:
-    """What gives this exception again: function, arguments, state; tried out before it is sent."""
-    attributes = _attributes(error)
-    try:
-        rebuild, args, state = (*error.__reduce_ex__(5), None)[:3]
-        copy = rebuild(*args)
-        if type(copy) is type(error) and _equal(copy.args, error.args):
-            if state is None or isinstance(state, dict):
-                state = {**attributes, **(state or {})}
-            return rebuild, args, state
-    except Exception:
-        pass  # its constructor wants something else than its args: go round it
-    return _make, (type(error), *error.args), attributes
-
-
-def _make(cls: type[BaseException], *args: Any) -> BaseException:
-    """An exception with these args, without its class's own constructor."""
-    error = cls.__new__(cls, *args)
-    builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    builtin.__init__(error, *args)
-    return error
-
-
-def _restore(error: BaseException, state: tuple[Any, ...]) -> None:
-    own, error.__cause__, error.__context__, error.__suppress_context__ = state
-    error.__setstate__(own)
-
-
-def _attributes(error: BaseException) -> dict[str, Any]:
-    state: Any = object.__getstate__(error)
-    parts = state if isinstance(state, tuple) else (state,)
-    return {name: value for part in parts if part for name, value in part.items()}
-
-
-def _equal(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    return len(some) == len(others) and all(
-        one is other or bool(one == other) for one, other in zip(some, others, strict=True)
-    )
-
-
-def _everything(value: Any) -> Any:
-    return value
 
 
 def _what_pickles(value: Any) -> Any:

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
-from . import by_value, failure, reducers
+from . import by_value, reducers
 from .layout import (
     HEAD_PICKLE,
     HEADER,
@@ -42,8 +42,9 @@ from .layout import (
     aligned,
     corrupted,
 )
+from .recipe import reduce_exception
 
-_GLOBALS = (FunctionType, type)
+_SPECIAL = (FunctionType, type, BaseException)
 
 
 class _Chunks(list[Bytes]):
@@ -87,7 +88,11 @@ class _Job(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """Called by the C pickler for what is neither plain data nor known by now."""
-        if issubclass(type(value), _GLOBALS) and not by_value.is_importable(value.__module__):
+        if not issubclass(type(value), _SPECIAL):
+            return NotImplemented
+        if isinstance(value, BaseException):
+            return reduce_exception(value)
+        if not by_value.is_importable(value.__module__):
             raise pickle.PicklingError(f"{value.__module__} cannot be imported elsewhere")
         return NotImplemented
 
@@ -152,6 +157,8 @@ def _plan_by_value(value: Any) -> Plan:
     try:
         by_value.pickler(chunks, reducers.table(refs.reduce), buffers.append).dump(value)
     except Exception as error:
+        from . import failure
+
         raise failure.explain(value, error) from error
     return _assemble(chunks, buffers, refs)
 

@@ -84,9 +84,9 @@ def _load_arrow(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any])
 
 
 def _meet_libraries() -> None:
-    for library in tuple(_waiting):
+    for library, module in tuple(_waiting.items()):
         if library in sys.modules:
-            _join(_waiting.get(library, "tensor"))
+            _join(module)
             _waiting.pop(library, None)
 
 
