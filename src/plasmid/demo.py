@@ -9,6 +9,7 @@ same, and the ratio of the two times is the speed-up.
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import os
 import pickle
@@ -214,12 +215,16 @@ def count_in_tasks(sources: Sources, cpus: int | None) -> Parallel:
 def count_alone(sources: Sources, tasks: int) -> tuple[Count, float]:
     """The same work in this process: the answer and its seconds."""
     total = Count()
-    with progress("one process", len(sources.text)) as advance:
-        began = time.perf_counter()
-        for batch in batches(sources, tasks):
-            total.add(count_files(sources, batch))
-            advance(sources.nbytes(batch))
-        seconds = time.perf_counter() - began
+    gc.freeze()  # as in a worker, so that only the number of processes differs
+    try:
+        with progress("one process", len(sources.text)) as advance:
+            began = time.perf_counter()
+            for batch in batches(sources, tasks):
+                total.add(count_files(sources, batch))
+                advance(sources.nbytes(batch))
+            seconds = time.perf_counter() - began
+    finally:
+        gc.unfreeze()
     return total, seconds
 
 
