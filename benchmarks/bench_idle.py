@@ -16,7 +16,7 @@ import numpy as np
 from common import emit, main, peers, session
 
 WORKERS = 2
-SETTLE = 2.0  # seconds, for what init left to do in the background
+SETTLE = 12.0  # seconds, for what init left to do in the background, and surplus workers to retire
 WATCHED = 10.0
 
 
@@ -35,13 +35,18 @@ def descendants(root: int) -> list[int]:
     return family
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    total = 0
+def cpu_time(pids: list[int]) -> dict[tuple[int, int], int]:
+    """Nanoseconds that each (process, thread) has run, but for the thread that measures."""
+    found = {}
     for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            if int(thread.name) != threading.get_native_id():  # the thread that measures
-                total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            thread = int(file.parent.name)
+            try:
+                if thread != threading.get_native_id():
+                    found[pid, thread] = int(file.read_text().split()[0])
+            except OSError:  # ended meanwhile
+                continue
+    return found
 
 
 def pss(pid: int) -> float:
@@ -62,10 +67,12 @@ def watch(name: str) -> None:
         array = library.put(np.ones(1000))
         workers = {pid for pid, _ in library.get([work.remote(array) for _ in range(2 * WORKERS)])}
         time.sleep(SETTLE)
-        family = descendants(os.getpid())
-        before = cpu_seconds(family)
+        before = cpu_time(descendants(os.getpid()))
         time.sleep(WATCHED)
-        emit("idle_cpu", [(cpu_seconds(family) - before) * 1e3], "ms")
+        family = descendants(os.getpid())
+        after = cpu_time(family)
+        spent = sum(time - before.get(thread, 0) for thread, time in after.items())
+        emit("idle_cpu", [spent / 1e6], "ms")
         emit("idle_pss", [pss(pid) for pid in workers], "MB")
         emit("idle_processes", [len(family)], "processes")
 

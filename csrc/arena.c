@@ -211,6 +211,8 @@ void pm__arena_unmap(pm_arena *a)
         pm__os_unmap(a->map.base, a->map.size);
     if (a->fd >= 0)
         close(a->fd);
+    if (a->bell >= 0)
+        close(a->bell);
     *a = (pm_arena){.fd = -1, .bell = -1};
     errno = e;
 }

@@ -74,6 +74,8 @@ static int diagnose(pm_arena *a)
     }
     if (now - patience.since < STOPPED_NS || !pm__os_stopped(holder))
         return PM_EAGAIN;
+    if (pm_lock_holder(&a->lock) != holder)
+        return PM_EAGAIN; /* it let go, and was stopped afterwards */
     pid_t pid = pm__os_process_of(holder);
     uint64_t kind = kind_of_process(a, pid);
     if (kind == PM_KEEPER || kind == PM_WORKER) {
@@ -230,8 +232,10 @@ static int free_slot(pm_op *op, uint64_t *slot)
     int rc = pm_life_init(&a->clients[high].life);
     if (rc)
         return rc;
-    pm_life_take(&a->clients[high].life);
+    /* Committed before the life lock is taken: nobody ever makes a lock anew that may be held. */
     pm_set(&a->lock, &a->h->client_high, high + 1);
+    pm_lock_commit(&a->lock);
+    pm_life_take(&a->clients[high].life);
     *slot = high;
     return PM_OK;
 }
@@ -262,6 +266,20 @@ static int claim(struct pm_watch *w)
     return rc ? rc : left;
 }
 
+/* The driver is gone. Whoever sees it ends the others too: one that is stopped cannot see to its own end. */
+static void end_session(const pm_arena *a)
+{
+    pid_t own = getpid();
+    for (uint64_t i = 0; i < pm__client_high(a); i++) {
+        const pm_client_shm *c = &a->clients[i];
+        pid_t pid = (pid_t)c->pid.v; /* read beside the lock; the start time tells whether it is still that process */
+        if ((c->kind.v == PM_WORKER || c->kind.v == PM_KEEPER) && pid != own &&
+            pm__os_start_time(pid) == c->start_time.v)
+            kill(pid, SIGKILL);
+    }
+    kill(own, SIGKILL);
+}
+
 static void *watch(void *arg)
 {
     struct pm_watch *w = arg;
@@ -278,7 +296,7 @@ static void *watch(void *arg)
         if (fds[0].revents)
             return NULL; /* the life lock is not given back: to all others this is a death */
         if (fds[1].revents && w->kind != PM_GUEST)
-            kill(getpid(), SIGKILL);
+            end_session(w->a);
         if (fds[1].revents) {
             w->a->gone = 1;
             fds[1].fd = -1;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,7 +22,10 @@ enum {
     FDS = 8,
     HIGH_FD = 16,        /* copies to pass on stand from here, clear of the numbers they become */
     QUICK_NS = 500000000, /* a keeper that lived no longer than this died of its start */
-    QUICK_MAX = 5,
+    QUICK_MAX = 5,        /* so many in a row, and the session is said to have failed; attempts go on */
+    PAUSE_MIN_MS = 50,
+    PAUSE_MAX_MS = 5000,
+    LOOK_MS = 1000, /* how often a keeper that is not our child any more is looked at */
 };
 
 struct pm_guard {
@@ -31,6 +35,7 @@ struct pm_guard {
     pthread_mutex_t mutex; /* guards pid against stop */
     pid_t pid;
     int pidfd;
+    int stop; /* eventfd: ends pauses */
     _Atomic bool stopping, failed;
 };
 
@@ -104,28 +109,38 @@ static void await_end(pm_guard *g)
                 return;
         } else if (errno != EINTR) { /* the program reaped our child: its pidfd still tells */
             struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
-            while (g->pidfd >= 0 && poll(&p, 1, -1) < 0)
-                ;
+            while (g->pidfd >= 0 && poll(&p, 1, LOOK_MS) <= 0)
+                if (pm__os_stopped(g->pid))
+                    kill(g->pid, SIGKILL);
             return;
         }
     }
 }
 
+/* After failures in a row wait longer each time, but never give up: one day there is memory again for a process. */
+static void pause_after(pm_guard *g, int failures)
+{
+    int ms = failures > 7 ? PAUSE_MAX_MS : PAUSE_MIN_MS << (failures - 1);
+    struct pollfd p = {.fd = g->stop, .events = POLLIN};
+    poll(&p, 1, ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms);
+}
+
 static void *guard(void *arg)
 {
     pm_guard *g = arg;
-    int quick = 0;
+    int failures = 0;
     pthread_setname_np(pthread_self(), "plasmid-guard");
     while (!g->stopping) {
         uint64_t began = pm__os_now();
-        await_end(g);
-        quick = pm__os_now() - began < QUICK_NS ? quick + 1 : 0;
-        if (g->stopping)
-            break;
-        if (quick > QUICK_MAX || spawn(g)) {
-            g->failed = !g->stopping;
-            break;
-        }
+        if (g->pid)
+            await_end(g);
+        bool quick = pm__os_now() - began < QUICK_NS;
+        failures = quick ? failures + 1 : 0;
+        g->failed = failures > QUICK_MAX;
+        if (failures > 1)
+            pause_after(g, failures - 1);
+        if (!g->stopping)
+            spawn(g);
     }
     return NULL;
 }
@@ -138,6 +153,8 @@ static void destroy(pm_guard *g)
         close(g->fds[i]);
     if (g->pidfd >= 0)
         close(g->pidfd);
+    if (g->stop >= 0)
+        close(g->stop);
     pthread_mutex_destroy(&g->mutex);
     free(g);
 }
@@ -165,6 +182,7 @@ static void kill_keeper(pm_guard *g)
         syscall(SYS_pidfd_send_signal, g->pidfd, SIGKILL, NULL, 0);
     else if (g->pid)
         kill(g->pid, SIGKILL);
+    pm__os_eventfd_ring(g->stop);
     pthread_mutex_unlock(&g->mutex);
 }
 
@@ -176,10 +194,11 @@ int pm_guard_start(char *const argv[], char *const envp[], const int *fds, int n
     if (!g)
         return PM_ESYS;
     g->pidfd = -1;
+    g->stop = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&g->mutex, NULL);
     g->argv = copy_strings(argv);
     g->envp = copy_strings(envp);
-    int rc = g->argv && g->envp ? PM_OK : PM_ESYS;
+    int rc = g->argv && g->envp && g->stop >= 0 ? PM_OK : PM_ESYS;
     for (; rc == PM_OK && g->nfds < nfds; g->nfds++)
         if ((g->fds[g->nfds] = fcntl(fds[g->nfds], F_DUPFD_CLOEXEC, HIGH_FD)) < 0)
             rc = PM_ESYS;

@@ -13,7 +13,7 @@ typedef struct pm_guard pm_guard;
  * are copied. PM_ESYS if it cannot be started even once. */
 int pm_guard_start(char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out);
 pid_t pm_guard_pid(const pm_guard *g);
-/* True if it died so fast so often that the guard gave up. */
+/* True while it dies at once whenever it is started, or cannot be. Attempts go on, at growing intervals. */
 bool pm_guard_failed(const pm_guard *g);
 /* Kill it for good, wait until it is gone, and end the thread. */
 void pm_guard_stop(pm_guard *g);

@@ -13,6 +13,7 @@
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
  *   cpu_free    = cpu_total - sum of task.held;  busy = clients with running tasks
+ *   aside       = workers with aside = 1, none of which is idle or busy
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries and of tasks' argument tables
  */
@@ -100,12 +101,13 @@ typedef struct {
     pm_j64 building;   /* [J] tasks that it is submitting */
     pm_j64 running;    /* [J] tasks that it runs, innermost first */
     pm_j64 idle;       /* [J] 1 while on the idle list */
+    pm_j64 aside;      /* [J] 1: was stopped with nothing to run, and does not count as a worker */
     pm_j64 idle_next, idle_prev; /* [J] */
     pm_a64 waiters;    /* [A] bit per waiter in use */
     pm_a64 bell;       /* [A] 1: an idle worker should look at the queue */
     pm_futex asleep;   /* [A] 1 while (nearly) asleep for the bell */
     uint32_t pad2;
-    uint64_t pad3[11];
+    uint64_t pad3[10];
 } pm_client_shm;
 
 enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };
@@ -210,6 +212,7 @@ typedef struct {
     pm_j64 idle_count;     /* [J] */
     pm_j64 workers;        /* [J] attached */
     pm_j64 busy;           /* [J] clients with tasks on their stack */
+    pm_j64 aside;          /* [J] workers set aside */
     pm_j64 called;         /* [J] idle worker that was woken and has not looked yet */
     pm_j64 called_at;      /* [J] ns */
     pm_j64 boot;           /* [J] entry of the session's configuration, held by the header */

@@ -124,11 +124,9 @@ static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
     return PM_OK;
 }
 
-int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+static int try_create(pm_arena *a, pm_patience how, uint64_t size, uint64_t nrefs, pm_ref *out)
 {
     pm_op op;
-    if (size > UINT64_C(1) << 46 || nrefs > UINT64_C(1) << 32)
-        return PM_EFULL;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
@@ -139,12 +137,22 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
             pm_lock_commit(&a->lock); /* one spare span a transaction, bounded by the number of size classes */
         rc = create(&op, size, nrefs, out);
     }
-    if (rc) {
+    if (rc)
         pm_lock_rollback(&a->lock);
-        pm__leave(&op);
-        return rc;
+    int left = pm__done(&op);
+    return left ? left : rc;
+}
+
+int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+{
+    if (size > UINT64_C(1) << 46 || nrefs > UINT64_C(1) << 32)
+        return PM_EFULL;
+    int rc = try_create(a, how, size, nrefs, out);
+    if (rc == PM_EFULL || rc == PM_ETABLE) {
+        /* what was dropped and not yet given back may be just what is missing */
+        int settled = pm__settle(a, how);
+        rc = settled ? settled : try_create(a, how, size, nrefs, out);
     }
-    rc = pm__done(&op);
     /* The table is ours until the seal; `held` says how much of it counts. Its page faults happen here, unlocked. */
     if (rc == PM_OK && nrefs)
         memcpy(pm__contained(a, pm__entry(a, out->slot)), refs, nrefs * sizeof(pm_ref));
@@ -285,8 +293,7 @@ void pm_drop(pm_arena *a, uint64_t slot)
         return;
     if (atomic_fetch_sub(&own->refs, 1) == 1)
         pm__hold_end(&op, own->hold);
-    pm__done(&op);
-    pm__settle(a, PM_TRY); /* memory is back when this returns, unless others are at the lock */
+    pm__done(&op); /* memory is back when this returns, unless others are at the lock */
 }
 
 int pm_pin(pm_arena *a, uint64_t slot)

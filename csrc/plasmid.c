@@ -1,6 +1,7 @@
 /* plasmid.c - opening and closing, and what an error code means; see plasmid.h. */
 #include "plasmid.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,15 +32,30 @@ int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena *
     if (!a)
         return PM_ESYS;
     int rc = pm__arena_attach(fd, a);
-    a->bell = bell;
+    if (rc == PM_OK && (rc = pm_set_bell(a, bell)))
+        pm__arena_unmap(a);
     return attached(a, rc, kind, driver_pidfd, out);
+}
+
+int pm_set_bell(pm_arena *a, int fd)
+{
+    if (fd >= 0 && (a->bell = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
+        return PM_ESYS;
+    return PM_OK;
 }
 
 int pm_end(pm_arena *a)
 {
+    pm_op op;
+    int rc;
+    /* Under the lock: who is attaching now is in the client table, or finds the session ended. */
+    while ((rc = pm__enter(&op, a, PM_WAIT)) == PM_EAGAIN)
+        ;
     pm_a64_store(&a->h->ending, 1);
+    if (rc == PM_OK)
+        rc = pm__leave(&op);
     pm__wake_everyone(a);
-    return PM_OK;
+    return rc;
 }
 
 /* From here on no operation of ours begins: pm__enter() looks at `gone` with the lock in its hand. Our threads that wait

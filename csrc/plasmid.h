@@ -18,6 +18,8 @@
 int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out);
 /* Join the arena behind fd (which stays the caller's); driver_pidfd too. bell: eventfd of the keeper, or -1. */
 int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out);
+/* The keeper's eventfd, once, before the session is told to anyone. The arena keeps a copy of its own. */
+int pm_set_bell(pm_arena *a, int fd);
 /* The session is over: nobody may attach any more, sleepers are woken with PM_EGONE. */
 int pm_end(pm_arena *a);
 /* Leave: to all others this client is dead, and if `sweep` it cleans up after itself. Views stay valid until pm_close(). */

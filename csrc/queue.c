@@ -114,6 +114,25 @@ void pm__idle_leave(pm_op *op, uint64_t client)
     pm_set(l, &h->idle_count, h->idle_count.v - 1);
 }
 
+void pm__aside_enter(pm_op *op, uint64_t client)
+{
+    pm_client_shm *c = &op->a->clients[client];
+    if (c->aside.v || c->running.v || c->kind.v != PM_WORKER)
+        return;
+    pm__idle_leave(op, client);
+    pm_set(&op->a->lock, &c->aside, 1);
+    pm_set(&op->a->lock, &header(op)->aside, header(op)->aside.v + 1);
+}
+
+void pm__aside_leave(pm_op *op, uint64_t client)
+{
+    pm_client_shm *c = &op->a->clients[client];
+    if (!c->aside.v)
+        return;
+    pm_set(&op->a->lock, &c->aside, 0);
+    pm_set(&op->a->lock, &header(op)->aside, header(op)->aside.v - 1);
+}
+
 static void call(pm_op *op, uint64_t worker, uint64_t now)
 {
     pm_header_shm *h = header(op);

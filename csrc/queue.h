@@ -30,8 +30,13 @@ void pm__idle_leave(pm_op *op, uint64_t client); /* no harm if it is not idle */
 /* No worker is free, or about to look for a task: only another one would help. */
 static inline bool pm__all_busy(const pm_header_shm *h)
 {
-    return h->busy.v >= h->workers.v;
+    return h->busy.v + h->aside.v >= h->workers.v;
 }
+
+/* A worker that was stopped while it had nothing to run: nobody waits for it to come when called. It counts again when it
+ * next looks for a task. */
+void pm__aside_enter(pm_op *op, uint64_t client);
+void pm__aside_leave(pm_op *op, uint64_t client);
 
 /* If a ready task could run, call an idle worker; if there is none, ring the keeper. */
 void pm__call_worker(pm_op *op);

@@ -80,6 +80,7 @@ static int free_client(pm_arena *a, uint64_t slot)
     if (rc)
         return rc;
     pm__idle_leave(&op, slot);
+    pm__aside_leave(&op, slot);
     if (c->kind.v == PM_WORKER)
         pm_set(l, &a->h->workers, a->h->workers.v - 1);
     pm_a64_store(&c->waiters, 0);
@@ -98,19 +99,31 @@ static int patient(int (*step)(pm_arena *, pm_client_shm *), pm_arena *a, pm_cli
     return rc;
 }
 
+/* Take the life lock of a dead client. Under the arena's lock, so that its words and lists are those of committed
+ * transactions: what it, or a sweeper of it, left half done is repaired first. From here on only we change them. */
+static int inherit(pm_arena *a, uint64_t slot, uint64_t epoch)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, PM_WAIT);
+    if (rc)
+        return rc;
+    if (slot >= a->h->client_high.v || a->clients[slot].epoch.v != epoch || a->clients[slot].kind.v == 0)
+        rc = PM_ENOTFOUND;
+    else if (pm_life_take(&a->clients[slot].life) == PM_LIFE_HELD)
+        rc = PM_EALIVE;
+    int left = pm__leave(&op);
+    return rc ? rc : left;
+}
+
 int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
 {
-    pm_client_shm *c = &a->clients[slot];
     int rc;
-    if (slot >= pm__client_high(a) || c->epoch.v != epoch || c->kind.v == 0)
-        return PM_ENOTFOUND;
-    if (pm_life_take(&c->life) == PM_LIFE_HELD)
-        return PM_EALIVE;
+    while ((rc = inherit(a, slot, epoch)) == PM_EAGAIN)
+        ;
+    if (rc)
+        return rc;
+    pm_client_shm *c = &a->clients[slot];
     PM_CRASH(SWEEPING);
-    if (c->epoch.v != epoch || c->kind.v == 0) { /* another sweeper was faster */
-        pm_life_give(&c->life);
-        return PM_ENOTFOUND;
-    }
     while ((rc = sweep_running(a, c, cause)) == PM_EAGAIN)
         ;
     if (rc == PM_OK)

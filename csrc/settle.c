@@ -167,25 +167,88 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
         pm_set(lock_of(op), &pm__task(op->a, t->next.v - 1)->prev, t->prev.v);
 }
 
-/* No worker is idle: a worker asleep inside another task may be waiting for just this one, and can run it. */
-static void offer_to_waiters(pm_op *op, const pm_task_shm *t)
+/* ---- tasks that are awaited inside of tasks ---------------------------------------------------------------- */
+
+static uint64_t queued_below(const pm_arena *a, uint64_t entry, int *budget)
 {
-    uint64_t n = t->nrets.v < PM_TASK_RETS ? t->nrets.v : PM_TASK_RETS;
-    for (uint64_t i = 0; i < n && i < t->rets_made.v; i++) {
-        const pm_entry_shm *e = pm__entry(op->a, (pm__task_ret(op->a, t, i)->v >> 1) - 1);
-        for (uint64_t h = e->waits.v; h; h = op->a->holds[h - 1].wnext.v) {
-            pm_hold_shm *r = &op->a->holds[h - 1];
-            if (op->a->clients[r->client.v].running.v == 0)
-                continue;
-            if (r->waiter.v > PM_WAITERS || op->nlooks == PM_WAKES) {
-                op->everyone = true;
-                continue;
-            }
-            pm_waiter_shm *w = pm__waiter(op->a, r->client.v, (int)r->waiter.v - 1);
-            pm_a64_store(&w->work, 1);
-            op->looks[op->nlooks++] = w;
-        }
+    uint64_t task = pm__entry(a, entry - 1)->task.v;
+    if (!task || --*budget < 0)
+        return 0;
+    const pm_task_shm *t = pm__task(a, task - 1);
+    if (t->state.v == PM_TASK_READY)
+        return task;
+    if (t->state.v != PM_TASK_WAITING)
+        return 0;
+    for (uint64_t i = 0; i < t->nargs.v && --*budget >= 0; i++) {
+        uint64_t word = pm__task_arg(a, t, i)->entry.v, found;
+        if ((word & 1) && (found = queued_below(a, (word >> 1) + 1, budget)))
+            return found;
     }
+    return 0;
+}
+
+uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry)
+{
+    int budget = PM_REACH;
+    return queued_below(a, entry, &budget);
+}
+
+static void look(pm_op *op, pm_waiter_shm *w)
+{
+    pm_a64_store(&w->work, 1);
+    if (op->nlooks == PM_WAKES)
+        op->everyone = true;
+    else
+        op->looks[op->nlooks++] = w;
+}
+
+static void offer_to_client(pm_op *op, uint64_t client)
+{
+    uint64_t used = pm_a64_load(&op->a->clients[client].waiters);
+    for (int w = 0; w < PM_WAITERS; w++)
+        if (used >> w & 1)
+            look(op, pm__waiter(op->a, client, w));
+}
+
+void pm__offer_all(pm_op *op)
+{
+    for (uint64_t i = 0; i < pm__client_high(op->a); i++)
+        if (op->a->clients[i].running.v)
+            offer_to_client(op, i);
+}
+
+/* Those who wait for a result of the task inside of another task, directly or for a result that depends on it. False
+ * when the dependencies reach further than the budget. */
+static bool offer_above(pm_op *op, uint64_t task, int *budget)
+{
+    const pm_arena *a = op->a;
+    const pm_task_shm *t = pm__task(a, task - 1);
+    for (uint64_t i = 0; i < t->rets_made.v; i++) {
+        const pm_entry_shm *e = pm__entry(a, (pm__task_ret(a, t, i)->v >> 1) - 1);
+        if (--*budget < 0)
+            return false;
+        for (uint64_t h = e->waits.v; h; h = a->holds[h - 1].wnext.v) {
+            const pm_hold_shm *r = &a->holds[h - 1];
+            if (a->clients[r->client.v].running.v == 0)
+                continue;
+            if (r->waiter.v > PM_WAITERS)
+                offer_to_client(op, r->client.v);
+            else
+                look(op, pm__waiter(a, r->client.v, (int)r->waiter.v - 1));
+        }
+        for (uint64_t at = e->deps.v; at; at = ((pm_arg_shm *)(a->map.base + at))->next.v)
+            if (--*budget < 0 || !offer_above(op, ((pm_arg_shm *)(a->map.base + at))->task.v, budget))
+                return false;
+    }
+    return true;
+}
+
+/* No worker is free: a worker asleep inside another task may be waiting for just this one, and can run it. */
+static void offer(pm_op *op, uint64_t task)
+{
+    int budget = PM_REACH;
+    if (!offer_above(op, task, &budget))
+        pm__offer_all(op);
 }
 
 void pm__task_ready(pm_op *op, uint64_t task, bool first)
@@ -199,7 +262,7 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
     pm__queue_push(op, task, first);
     pm__call_worker(op);
     if (pm__all_busy(h))
-        offer_to_waiters(op, t);
+        offer(op, task);
 }
 
 void pm__task_waited(pm_op *op, uint64_t task)
@@ -274,12 +337,13 @@ static void step_finishing(pm_op *op, uint64_t task)
 static bool step(pm_op *op)
 {
     pm_header_shm *h = op->a->h;
-    if (h->dying.v)
-        step_dying(op, h->dying.v);
-    else if (h->settling.v)
+    /* What somebody may be waiting for comes first. */
+    if (h->settling.v)
         step_settling(op, h->settling.v);
     else if (h->finishing.v)
         step_finishing(op, h->finishing.v);
+    else if (h->dying.v)
+        step_dying(op, h->dying.v);
     else
         return false;
     PM_CRASH(STEPPED);
@@ -294,7 +358,7 @@ static bool work_left(const pm_arena *a)
            *(const volatile uint64_t *)&h->finishing.v | atomic_load_explicit(&a->deferred, memory_order_relaxed);
 }
 
-int pm__done(pm_op *op)
+static int step_and_leave(pm_op *op)
 {
     if (atomic_load_explicit(&op->a->deferred, memory_order_relaxed))
         drop_deferred(op);
@@ -304,6 +368,17 @@ int pm__done(pm_op *op)
     return pm__leave(op);
 }
 
+/* The last one out clears up: whoever finds the lock busy here leaves the rest to the one inside, who looks again after
+ * leaving. So nothing decided is left to nobody; deaths and stops are made good by sweeps and by kick() in wait.c. */
+int pm__done(pm_op *op)
+{
+    pm_arena *a = op->a;
+    int rc = step_and_leave(op);
+    if (rc == PM_OK)
+        pm__settle(a, PM_TRY);
+    return rc;
+}
+
 int pm__settle(pm_arena *a, pm_patience how)
 {
     pm_op op;
@@ -311,7 +386,7 @@ int pm__settle(pm_arena *a, pm_patience how)
     while (rc == PM_OK && work_left(a)) {
         rc = pm__enter(&op, a, how);
         if (rc == PM_OK)
-            rc = pm__done(&op);
+            rc = step_and_leave(&op);
     }
     return rc;
 }

@@ -266,6 +266,7 @@ static bool take(pm_op *op, pm_running *out)
 {
     uint64_t task = pm__queue_pick(op);
     pm__idle_leave(op, op->a->slot);
+    pm__aside_leave(op, op->a->slot);
     if (!task)
         return false;
     start(op, task, out);
@@ -304,6 +305,17 @@ static int sleep_for_bell(pm_arena *a, uint64_t deadline)
     return rc;
 }
 
+/* Not asleep any more, and not looking either: a call would be wasted on us. */
+static void leave_idle(pm_arena *a)
+{
+    pm_op op;
+    if (pm__enter(&op, a, PM_WAIT))
+        return; /* then a call to us grows stale, and another is called */
+    pm__idle_leave(&op, a->slot);
+    pm__call_worker(&op);
+    pm__done(&op);
+}
+
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
 {
     for (;;) {
@@ -311,7 +323,7 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         int rc = pm__enter(&op, a, PM_WAIT);
         if (rc)
             return rc;
-        bool found = take(&op, out);
+        bool found = !pm_a64_load(&a->h->ending) && take(&op, out);
         if (!found) {
             pm__idle_enter(&op);
             atomic_store(&pm__me(a)->bell.v, 0);
@@ -324,15 +336,11 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         if (a->gone || pm_a64_load(&a->h->ending))
             return PM_EGONE;
         rc = sleep_for_bell(a, deadline);
-        if (rc)
+        if (rc) {
+            leave_idle(a);
             return rc;
+        }
     }
-}
-
-static uint64_t queued_producer(const pm_arena *a, uint64_t slot)
-{
-    uint64_t task = pm__entry(a, slot)->task.v;
-    return task && pm__task(a, task - 1)->state.v == PM_TASK_READY ? task : 0;
 }
 
 int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from, pm_running *out)
@@ -344,7 +352,7 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
         if (rc)
             return rc;
         for (int i = 0; i < SCAN && *from < n && !task; i++, ++*from)
-            task = queued_producer(a, slots[*from]);
+            task = pm__queued_producer(a, slots[*from] + 1);
         if (task)
             start(&op, task, out);
         rc = pm__done(&op);
@@ -362,7 +370,7 @@ int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, ui
         if (rc)
             return rc;
         for (int i = 0; i < SCAN && *from < n && pm_lock_room(&a->lock) > 4 * PM_QUEUE_REMOVE_WRITES; i++, ++*from) {
-            uint64_t task = queued_producer(a, slots[*from]);
+            uint64_t task = pm__queued_producer(a, slots[*from] + 1);
             if (task && pm__task(a, task - 1)->seq.v) {
                 pm__queue_remove(&op, task);
                 pm__task_ready(&op, task, true);
@@ -589,6 +597,8 @@ int pm_block(pm_arena *a, pm_patience how, uint64_t task)
         return rc;
     pm__task_return_cpu(&op, task);
     pm__call_worker(&op);
+    if (a->h->ready.v && pm__all_busy(a->h))
+        pm__offer_all(&op); /* what is queued was not offered while there was a worker to take it: us */
     return pm__done(&op);
 }
 
@@ -603,6 +613,18 @@ int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     return pm__done(&op);
 }
 
+int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    if (slot < a->h->client_high.v && a->clients[slot].epoch.v == epoch)
+        pm__aside_enter(&op, slot);
+    pm__call_worker(&op);
+    return pm__done(&op);
+}
+
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
 {
     pm_op op;
@@ -610,10 +632,12 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
     if (rc)
         return rc;
     pm_header_shm *h = a->h;
-    uint64_t base = (h->cpu_total + 9999) / 10000, have = h->workers.v;
+    uint64_t base = (h->cpu_total + 9999) / 10000, have = h->workers.v - h->aside.v;
     *wanted = have < base ? base - have : 0;
     if (*wanted == 0 && have < cap && pm__all_busy(h) && pm__queue_pick(&op)) {
-        uint64_t cores = ((uint64_t)h->cpu_free.v + 9999) / 10000;
+        /* something queued fits, if only because it takes no CPU */
+        int64_t spare = ((int64_t)h->cpu_free.v + 9999) / 10000;
+        uint64_t cores = spare > 1 ? (uint64_t)spare : 1;
         *wanted = h->ready.v < cores ? h->ready.v : cores;
         if (*wanted > cap - have)
             *wanted = cap - have;

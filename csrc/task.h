@@ -87,6 +87,9 @@ int pm_retry(pm_arena *a, pm_patience how, uint64_t task);
 int pm_block(pm_arena *a, pm_patience how, uint64_t task);
 int pm_resume(pm_arena *a, pm_patience how, uint64_t task);
 
+/* This client has been stopped (SIGSTOP): if it runs nothing, do without it until it looks for a task again. */
+int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch);
+
 /* How many more workers would help now, given at most `cap` of them. */
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted);
 

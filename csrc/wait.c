@@ -9,6 +9,7 @@ enum {
     SPIN_MIN_NS = 1000,
     SPIN_START_NS = 20000,
     BATCH = 16,              /* records linked in one lock hold */
+    LOOKS = 64,              /* entries looked at in one lock hold */
     KICK_NS = 20000000,      /* a sleep beside ready tasks and idle workers is looked at after this long */
     FREE_WAITER_NS = 100000000,
 };
@@ -79,6 +80,9 @@ static void count_for(pm_op *op, uint64_t slot, int waiter)
         mine = PM_WAITERS + 1;
     pm_set(l, &r->waiter, mine);
     atomic_store(&own->waiter, (uint32_t)mine);
+    /* Of a task that becomes ready later the record tells; one that is ready already has told nobody. */
+    if (pm__all_busy(a->h) && pm__queued_producer(a, slot + 1))
+        pm_a64_store(&pm__waiter(a, a->slot, waiter)->work, 1);
 }
 
 static bool counted(const pm_arena *a, uint64_t slot, int waiter)
@@ -94,7 +98,8 @@ static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waite
     int rc = pm__enter(&op, a, PM_WAIT);
     if (rc)
         return rc;
-    for (int linked = 0; *i < n && linked < BATCH; ++*i) {
+    int looked = 0;
+    for (int linked = 0; *i < n && linked < BATCH && looked < LOOKS; ++*i, looked++) {
         if (is_ready(a, slots[*i]))
             ++*got;
         else if (!counted(a, slots[*i], waiter)) {
@@ -102,7 +107,7 @@ static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waite
             linked++;
         }
     }
-    return pm__leave(&op);
+    return pm__done(&op);
 }
 
 static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *got)
@@ -138,7 +143,7 @@ static bool kick(pm_arena *a)
         return true;
     pm__call_worker(&op);
     bool odd = a->h->ready.v && a->h->idle.v;
-    pm__leave(&op);
+    pm__done(&op);
     return odd;
 }
 
@@ -155,7 +160,7 @@ static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
     return rc;
 }
 
-static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline)
+static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
 {
     bool watch = true; /* for the odd state of kick(): a timer runs only while it lasts */
     if (pm__spin(a, &w->missing, none_missing))
@@ -167,6 +172,8 @@ static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline)
         if (rc != PM_ETIMEOUT || last)
             return rc;
         watch = kick(a);
+        if (watch && working)
+            return PM_OK; /* no worker may come at all */
     }
 }
 
@@ -191,7 +198,7 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
                      bool working)
 {
     pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
-    for (;;) {
+    for (bool woken = false;; woken = true) {
         uint64_t got = 0;
         /* order: missing = need -> read states. An entry sealed before its state is read is in `got`, one sealed
          * after lowers `missing`; one that does both only makes us look again. */
@@ -206,15 +213,15 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
         if (pm_a64_load(&a->h->failed))
             return PM_EFAILED;
         PM_CRASH(COUNTED);
+        /* order: missing = need -> read work; the other side sets work, then missing = 0 (look() in settle.c, pm__leave).
+         * Woken with too little ready, a worker looks for work too: what it was woken for may be a death. */
+        if (working && (pm_a64_swap(&w->work, 0) || woken))
+            return PM_EWORK;
         if ((int64_t)(atomic_fetch_sub(&w->missing.v, got) - got) <= 0)
             continue;
-        rc = await(a, w, deadline);
+        rc = await(a, w, deadline, working);
         if (rc)
             return rc;
-        if (working && pm_a64_load(&w->work)) {
-            pm_a64_store(&w->work, 0);
-            return PM_EWORK;
-        }
     }
 }
 

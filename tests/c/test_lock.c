@@ -292,8 +292,9 @@ TEST(death_of_a_thread_without_its_process_is_rolled_back)
 {
     pm_lock l;
     arena *m = arena_new(&l);
+    place p = {&l, m};
     pthread_t t;
-    CHECK(pthread_create(&t, NULL, die_inside, &(place){&l, m}) == 0);
+    CHECK(pthread_create(&t, NULL, die_inside, &p) == 0);
     CHECK(pthread_join(t, NULL) == 0);
     CHECK(m->word[0].v == 99);
     enter(&l);

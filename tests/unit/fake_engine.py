@@ -101,6 +101,12 @@ class FakeEngine(Engine):
     def nodes(self) -> list[dict[str, Any]]:
         return [{"NodeID": "0", "Alive": True}]
 
+    def locate(self, refs: list[Ref]) -> dict[Ref, dict[str, Any]]:
+        return {ref: {"node_ids": ["0"], "object_size": 1, "did_spill": False} for ref in refs}
+
+    def memory_summary(self) -> str:
+        return "0 bytes"
+
     def address_info(self) -> dict[str, Any]:
         return {"address": "local", "node_id": "0"}
 

@@ -77,9 +77,9 @@ cdef class Arena:
     def bell(self):
         return self._a.bell
 
-    @bell.setter
-    def bell(self, int fd):
-        self._a.bell = fd
+    def set_bell(self, int fd):
+        """Ring this eventfd when the keeper should look. Once, before anybody joins; the arena keeps a copy of the descriptor."""
+        check(_c.pm_set_bell(self.live(), fd), "keep the keeper's bell")
 
     @property
     def slot(self):
@@ -125,6 +125,15 @@ cdef class Arena:
 
     def wake_all(self):
         _c.pm__wake_everyone(self.live())
+
+    def set_aside(self, uint64_t slot, uint64_t epoch):
+        """That worker has been stopped: if it runs nothing, others come in its place until it goes on."""
+        cdef _c.pm_arena *a = self.live()
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_set_aside(a, _c.PM_WAIT, slot, epoch)
+        check(rc, "set a stopped worker aside")
 
     def workers_wanted(self, uint64_t cap):
         """How many more workers would help now, given at most `cap` in all."""
@@ -209,12 +218,12 @@ cdef class Arena:
         """Whether end() was called, by anyone."""
         return _c.pm_is_ending(self.live())
 
-    def leave(self, bint sweep=False):
+    def leave(self):
         """Leave the session. Views of its objects stay valid as long as they live; every other use raises SessionError."""
         cdef _c.pm_arena *a = self.live()
         self._left = True
         with nogil:
-            _c.pm_leave(a, sweep)
+            _c.pm_leave(a, False)
 
     # ---- objects
 
@@ -298,6 +307,14 @@ cdef class Arena:
         self._own(ref)
         self.live()
         return _c.pm_state(self._a, ref.slot) != _c.PM_PENDING
+
+    def size_of(self, ObjectRef ref not None):
+        """Stored bytes of an object, None while it has no value."""
+        cdef _c.pm_view view
+        self._own(ref)
+        if _c.pm_look(self.live(), ref.slot, &view) != _c.PM_OK:
+            return None
+        return view.size
 
     def read(self, ObjectRef ref not None):
         """The value, or UNSEALED; a stored exception is raised by hooks.failed."""

@@ -149,6 +149,7 @@ cdef extern from "plasmid.h" nogil:
 
     int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
     int pm_open_fd(int fd, pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
+    int pm_set_bell(pm_arena *a, int fd)
     int pm_end(pm_arena *a)
     bint pm_is_ending(const pm_arena *a)
     bint pm_has_surplus(const pm_arena *a)
@@ -191,6 +192,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
     int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
+    int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
 
     int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)

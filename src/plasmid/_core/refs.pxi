@@ -55,6 +55,11 @@ cdef class ObjectRef:
         """A concurrent.futures.Future that receives the value, or the exception."""
         return self._arena.hooks.future(self)
 
+    def __await__(self):
+        """`await ref` gives the value, or raises, in any asyncio loop."""
+        import asyncio
+        return asyncio.wrap_future(self.future()).__await__()
+
     def __hash__(self):
         return <Py_hash_t>((self.slot * 0x9E3779B97F4A7C15u + self.generation) >> 1)
 

@@ -69,7 +69,7 @@ def submit(
     rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
     if rc == _c.PM_EAGAIN:
         with nogil:  # not interruptible half-way: a signal is seen after the submit
-            while rc == _c.PM_EAGAIN:
+            while rc == _c.PM_EAGAIN or (rc == _c.PM_ESTOPPED and progress.task):
                 rc = _c.pm_submit(a, _c.PM_WAIT, &spec, &progress, rets)
     made = [_new_ref(arena, rets[i].slot, rets[i].generation) for i in range(<Py_ssize_t>progress.made)]
     check(rc, f"submit {name.decode(errors='replace')}()")

@@ -209,6 +209,15 @@ class Engine(ABC):
         """One dict a machine, with Ray's keys: "NodeID", "Alive", "Resources", "Labels", ..."""
 
     @abstractmethod
+    def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
+        """Of each ref: "node_ids" (empty while it is not there), "object_size" in bytes (None then),
+        "did_spill"."""
+
+    @abstractmethod
+    def memory_summary(self) -> str:
+        """What is in the store, as text for people. Holds up the session while it is made."""
+
+    @abstractmethod
     def address_info(self) -> dict[str, Any]:
         """Where the session is, by those of Ray's keys that mean something: "node_id", ..."""
 

@@ -140,6 +140,12 @@ class _NotStarted(Engine):
     def nodes(self) -> list[dict[str, Any]]:
         raise _not_started()
 
+    def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
+        raise _not_started()
+
+    def memory_summary(self) -> str:
+        raise _not_started()
+
     def address_info(self) -> dict[str, Any]:
         raise _not_started()
 

@@ -44,6 +44,13 @@ class Futures:
                 self._bell = None
         return made
 
+    def close(self, patience: float = 5.0) -> None:
+        """Return when the thread has ended, as it does with the session. Not for ever: it may be in a callback that
+        waits for what the caller holds."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(patience)
+
     def _run(self) -> None:
         try:
             while True:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakValueDictionary
 
 from plasmid import serialize
 from plasmid._core import core
@@ -36,6 +37,26 @@ INLINE_DEPTH = 32
 """So many tasks may run inside each other on one worker's stack before more workers are preferred."""
 
 serialize.register_ref_type(core.ObjectRef)
+
+
+class Exported:
+    """A function that the session knows: it does as long as somebody here has this, or its session ends."""
+
+    __slots__ = ("__weakref__", "name", "ref")
+
+    def __init__(self, ref: core.ObjectRef, name: bytes) -> None:
+        self.ref: core.ObjectRef | None = ref
+        self.name = name
+
+
+class _Ended:
+    """What an engine has for an arena once its session has ended: every use of it raises."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise SessionError("the session has been shut down")
+
+
+_ENDED: Any = _Ended()
 
 
 def start(config: SessionConfig) -> LocalEngine:
@@ -68,7 +89,7 @@ class LocalEngine(Engine):
         self._arena = arena
         self._session = session
         self._config = config or SessionConfig()
-        self._handles: dict[bytes, tuple[core.ObjectRef, bytes]] = {}
+        self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
         self._import_path = set(sys.path)
         self._futures = Futures(arena, arena.read)
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
@@ -161,16 +182,14 @@ class LocalEngine(Engine):
 
     # ---- tasks
 
-    def export(
-        self, function: Callable[..., Any], name: str, key: bytes
-    ) -> tuple[core.ObjectRef, bytes]:
+    def export(self, function: Callable[..., Any], name: str, key: bytes) -> Exported:
         handle = self._handles.get(key)
         if handle is None:
             more_path = tuple(entry for entry in sys.path if entry not in self._import_path)
             # What its closure refers to lives as long as the stored function does.
             refs = serialize.plan(function).refs
             stored = (serialize.dumps_function(function), more_path, refs)
-            handle = self._publish(stored), name.encode(errors="replace")
+            handle = Exported(self._publish(stored), name.encode(errors="replace"))
             self._handles[key] = handle
         return handle
 
@@ -189,7 +208,7 @@ class LocalEngine(Engine):
 
     def submit(
         self,
-        handle: tuple[core.ObjectRef, bytes],
+        handle: Exported,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
@@ -203,14 +222,14 @@ class LocalEngine(Engine):
         extra = None
         if options.retry_exceptions or cpu != CPU_UNITS:
             extra = (options.retry_exceptions, options.num_cpus)
-        packed = packing.pack_arguments(self._arena, args, kwargs, extra)
-        function, name = handle
-        if options.name != name:
-            name = options.name.encode(errors="replace")
+        arena, function = self._arena, handle.ref  # in this order: shutdown() takes them in the other
+        if function is None:
+            raise SessionError("the session has been shut down")
+        packed = packing.pack_arguments(arena, args, kwargs, extra)
         return core.submit(
-            self._arena,
+            arena,
             function,
-            name,
+            options.name.encode(errors="replace"),
             packed.payload,
             packed.stored,
             packed.refs,
@@ -270,6 +289,20 @@ class LocalEngine(Engine):
             }
         ]
 
+    def locate(self, refs: list[core.ObjectRef]) -> dict[core.ObjectRef, dict[str, Any]]:
+        sizes = {ref: self._arena.size_of(ref) for ref in refs}
+        return {
+            ref: {
+                "node_ids": [] if size is None else [self._node_id],
+                "object_size": size,
+                "did_spill": False,
+            }
+            for ref, size in sizes.items()
+        }
+
+    def memory_summary(self) -> str:
+        return self._arena.dump()
+
     def address_info(self) -> dict[str, Any]:
         return {
             "address": self._session.name if self._session else "",
@@ -284,7 +317,13 @@ class LocalEngine(Engine):
 
     def shutdown(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            self._handles.clear()
-            core.set_current(None)
-            session.close()
+        if session is None:
+            return
+        core.set_current(None)
+        session.close()
+        self._futures.close()
+        # Remote functions and references of this session may live on; the shared memory must not, for their sake.
+        for handle in self._handles.values():
+            handle.ref = None
+        self._arena.hooks = _ENDED
+        self._arena = self._futures = _ENDED

@@ -13,6 +13,7 @@ keeper       keeper    notices deaths, repairs, asks for workers; imports nothin
 nursery      nursery   preloads what workers need and forks them
 worker       worker    takes tasks and runs them
 output       keeper, nursery, worker: where stdout and stderr go
+lifeline     all       ends a process with another, by the kernel alone
 handover     all       Unix sockets that pass descriptors between processes of one user
 environment  nursery, worker: thread counts of numeric libraries
 start        nursery, worker: what the one hands to the other

@@ -16,16 +16,15 @@ nobody's path: put, get and tasks on existing workers go on while it is stopped 
     pidfds     clients that are not its children: programs that joined, workers of an old keeper
     nursery    one message for each worker it was asked for
 
-The driver itself is watched by the C thread that `Arena.attach` starts: when the driver is gone,
-that thread kills the keeper, whatever Python is doing. The nursery dies with the keeper (see
-`_Nursery`).
+When the driver is gone, the kernel kills keeper, nursery and workers by its lifeline, stopped ones
+too; the C thread that `Arena.attach` starts does the same by the driver's pidfd. The nursery also
+ends with its keeper.
 
 It starts as `python -I -S` and imports only what it needs: 20 ms after the spawn it is in its loop.
 """
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import resource
@@ -37,14 +36,15 @@ import time
 from contextlib import suppress
 
 from plasmid._core import core
-from plasmid.runtime import handover, output
+from plasmid.runtime import handover, lifeline, output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ARENA, BELL, DRIVER, LISTENER = FDS = range(3, 7)
-"""The keeper's descriptors from its start on: arena, bell, the driver's pidfd, the listener."""
+ARENA, BELL, DRIVER, LIFE, LISTENER = range(3, 8)
+"""Descriptors from the keeper's start on: arena, bell, the driver's pidfd and its lifeline, which
+nursery and workers have under the same numbers; and the listener."""
 
 REPORT_AFTER = 5
 """Failed starts in a row, 4 seconds, until the driver is told. Attempts go on."""
@@ -75,7 +75,8 @@ def main(argv: Sequence[str]) -> None:
 
 def settle() -> None:
     """Keep nothing of the user's program but what was handed over: it may have open files that
-    programs it starts inherit, and Ctrl-C is meant for it alone."""
+    programs it starts inherit, and Ctrl-C is meant for it alone. End with it."""
+    lifeline.tie_myself(LIFE)
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd > LISTENER:
             with suppress(OSError):  # the descriptor that listed the folder
@@ -150,9 +151,7 @@ class Keeper:
             time.sleep(0.01)
 
     def _child_changed(self) -> None:
-        """SIGCHLD. The nursery tells of a worker before the kernel gives it to us, so read its
-        messages first."""
-        self._hear_nursery()
+        """SIGCHLD, or a pidfd of a worker that we did not know to be our child."""
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)
@@ -170,17 +169,20 @@ class Keeper:
         if self._nursery and pid == self._nursery.pid:
             os.kill(pid, signal.SIGKILL)
         elif pid in self._children:
-            self._arena.wake_all()  # it may hold the only wake for a queued task
+            for client in self._arena.clients():
+                if client.pid == pid:
+                    self._arena.set_aside(client.slot, client.epoch)
+            self._arena.wake_all()  # it may hold the only wake for a queued task, and looks when it goes on
 
     def _ended(self, pid: int, cause: int) -> None:
         """A child is reaped: nursery, worker, or an orphan that a task had started."""
         if self._nursery and pid == self._nursery.pid:
             self._nursery_ended(self._nursery, cause)
-        elif pid in self._children:
-            attached = self._sweep_process(pid, cause) or self._children[pid]
-            del self._children[pid]
-            if not attached:
-                self._failed(f"a worker {describe(cause)} while it was starting")
+            return
+        self._hear_nursery()  # we are told of a worker before the kernel gives it to us
+        was_client = self._sweep_process(pid, cause)
+        if self._children.pop(pid, True) is False and not was_client:
+            self._failed(f"a worker {describe(cause)} while it was starting")
 
     def _nursery_ended(self, nursery: _Nursery, cause: int) -> None:
         self._hear_nursery()  # its last messages
@@ -213,6 +215,7 @@ class Keeper:
             elif verb == b"worker":
                 self._asked -= 1
                 self._children[int(rest)] = False
+                self._forget(int(rest))
                 self._meet_clients()  # it may have attached before we heard of it
             elif verb == b"failed":
                 self._asked -= 1
@@ -252,14 +255,25 @@ class Keeper:
             self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
             return
         key = client.slot, client.epoch
-        self._watched[key] = _Watch(pidfd, client.kind)
+        self._watched[key] = _Watch(pidfd, client.pid, client.kind)
         self._on(pidfd, lambda: self._stranger_ended(key))
 
     def _stranger_ended(self, key: tuple[int, int]) -> None:
-        pidfd = self._watched.pop(key).pidfd
-        self._off(pidfd)
-        os.close(pidfd)
-        self._arena.sweep(*key, core.CAUSE_UNKNOWN)
+        self._child_changed()  # if it is our child after all, this tells how it ended
+        watch = self._watched.pop(key, None)
+        if watch:
+            self._close(watch)
+            self._arena.sweep(*key, core.CAUSE_UNKNOWN)
+
+    def _forget(self, pid: int) -> None:
+        """Watch no pidfd of a process that turned out to be our child."""
+        for key, watch in list(self._watched.items()):
+            if watch.pid == pid:
+                self._close(self._watched.pop(key))
+
+    def _close(self, watch: _Watch) -> None:
+        self._off(watch.pidfd)
+        os.close(watch.pidfd)
 
     def _sweep_process(self, pid: int, cause: int) -> bool:
         """Repair after a reaped child; False if it was no client."""
@@ -347,10 +361,11 @@ class Keeper:
 
 
 class _Watch:
-    __slots__ = ("kind", "pidfd")
+    __slots__ = ("kind", "pid", "pidfd")
 
-    def __init__(self, pidfd: int, kind: int) -> None:
+    def __init__(self, pidfd: int, pid: int, kind: int) -> None:
         self.pidfd = pidfd
+        self.pid = pid
         self.kind = kind
 
 
@@ -390,11 +405,8 @@ class NurserySettings:
 class _Nursery:
     """A running nursery process, as its parent sees it.
 
-    Its stdin is a file with the session's configuration. It inherits the read end of a pipe whose
-    write end only the keeper has, set up so that the kernel sends SIGKILL when that end is gone:
-    the nursery ends with its keeper also while it is stopped, or deep in somebody's slow import.
-    (PR_SET_PDEATHSIG would have to be set by the nursery itself, after its interpreter and the
-    user's site modules have run.)
+    Its stdin is a file with the session's configuration. It has a lifeline of the keeper's, and so
+    ends with it from its first instruction on.
     """
 
     def __init__(self, settings: NurserySettings, boot: bytes, bare: bool) -> None:
@@ -421,7 +433,7 @@ class _Nursery:
                 file_actions=actions,
                 setsigdef=[signal.SIGCHLD],
             )
-            kill_when_closed(life, self.pid)
+            lifeline.tie(life, self.pid)
         except OSError:
             self.close()
             raise
@@ -442,14 +454,6 @@ class _Nursery:
         self.control.close()
         os.close(self._life)
         os.close(self._log)
-
-
-def kill_when_closed(read_end: int, pid: int) -> None:
-    """Have the kernel kill process `pid` when the write end of a pipe is closed by the last that
-    has it."""
-    fcntl.fcntl(read_end, fcntl.F_SETOWN, pid)
-    fcntl.fcntl(read_end, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def start_time(pid: int) -> int:

@@ -27,9 +27,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from plasmid.runtime import output, worker
+from plasmid.runtime import lifeline, output, worker
 from plasmid.runtime.environment import ThreadLimit
-from plasmid.runtime.keeper import ARENA, BELL, DRIVER, set_title
+from plasmid.runtime.keeper import ARENA, BELL, DRIVER, LIFE, set_title
 from plasmid.runtime.start import WorkerStart
 
 
@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> None:
     configuration; the other descriptors are where the keeper has them."""
     control, life, file_limit, bare = (int(number) for number in argv)
     set_title("plasmid-nursery")
+    lifeline.tie_myself(LIFE)
+    for fd in (ARENA, BELL, DRIVER, LIFE, control, life):
+        os.set_inheritable(fd, False)  # by programs that tasks start; forks have them
     boot = _read_boot()
     sys.argv[:] = boot["argv"]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -73,7 +76,7 @@ class Nursery:
                 self._fork()
                 waiting -= 1
         _preload(preload)
-        self._control.send(b"preloaded")
+        self._answer("preloaded")
         while True:
             gc.freeze()  # a worker's collector then leaves alone, and shared, what is here now
             for _ in range(waiting):
@@ -83,17 +86,26 @@ class Nursery:
     def _hear(self) -> int:
         """The number of workers that the keeper asks for. Ends this process when the keeper has
         hung up."""
-        message = self._control.recv(64)
+        try:
+            message = self._control.recv(64)
+        except ConnectionError:
+            message = b""
         if not message:
             os._exit(0)
         return int(message)
+
+    def _answer(self, message: str) -> None:
+        try:
+            self._control.send(message.encode())
+        except ConnectionError:
+            os._exit(0)  # the keeper is gone
 
     def _fork(self) -> None:
         """Fork a worker and answer the keeper, exactly once."""
         try:
             between = _quiet_fork()
         except OSError as error:
-            self._control.send(b"failed fork: %s" % str(error).encode())
+            self._answer(f"failed fork: {error}")
             return
         if between == 0:
             self._fork_again()
@@ -101,7 +113,7 @@ class Nursery:
         code = os.waitstatus_to_exitcode(status)
         if code != 0:
             why = os.strerror(code) if code > 0 else f"killed by signal {-code}"
-            self._control.send(b"failed fork: %s" % why.encode())
+            self._answer(f"failed fork: {why}")
 
     def _fork_again(self) -> NoReturn:
         try:
@@ -110,7 +122,7 @@ class Nursery:
             os._exit(error.errno or 1)
         if pid == 0:
             self._work()
-        self._control.send(b"worker %d" % pid)
+        self._answer(f"worker {pid}")
         os._exit(0)
 
     def _work(self) -> NoReturn:
@@ -118,6 +130,7 @@ class Nursery:
         status = 1
         try:
             set_title("plasmid-worker")
+            lifeline.tie_myself(LIFE)
             self._control.close()
             os.close(self._life)
             output.redirect(self._log_name)

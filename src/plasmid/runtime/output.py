@@ -71,8 +71,8 @@ def redirect(log_name: str) -> None:
         os.close(fd)
     if log_name:
         tell_driver(log_name, "", os.getpid(), [1, 2])
-    sys.stdout = sys.__stdout__ = TaskStream(1)
-    sys.stderr = sys.__stderr__ = TaskStream(2)
+    sys.stdout = sys.__stdout__ = TaskStream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = TaskStream(2)  # type: ignore[misc]
 
 
 class TaskStream(io.TextIOWrapper):

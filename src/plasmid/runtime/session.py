@@ -15,6 +15,7 @@ import plasmid
 from plasmid._core import core
 from plasmid.runtime import handover, resources
 from plasmid.runtime.keeper import start_time
+from plasmid.runtime.lifeline import Lifeline
 from plasmid.runtime.logs import Follower
 
 CPU_UNITS = 10_000
@@ -48,13 +49,14 @@ class Session:
         """What other programs of this user join it by."""
         with ExitStack() as undo:
             self.arena = core.Arena.create(self.object_store_memory, self.num_cpus * CPU_UNITS)
-            undo.callback(self.arena.leave, True)
+            undo.callback(self.arena.leave)
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, bell)
-            self.arena.bell = bell
-            undo.callback(setattr, self.arena, "bell", -1)
+            self.arena.set_bell(bell)
             driver = os.pidfd_open(os.getpid())
             undo.callback(os.close, driver)
+            self._life = Lifeline()
+            undo.callback(self._life.cut)
             listener = undo.enter_context(handover.listen(self.name))
             log_name = ""
             if log_to_driver:
@@ -65,7 +67,7 @@ class Session:
             self._guard = core.Guard(
                 [os.fsencode(part) for part in keeper_command(log_name)],
                 [name + b"=" + value for name, value in os.environb.items()],
-                [self.arena.fd, bell, driver, listener.fileno()],
+                [self.arena.fd, bell, driver, self._life.read_end, listener.fileno()],
             )
             undo.callback(self._end_processes)
             self._undo = undo.pop_all()
@@ -80,6 +82,7 @@ class Session:
         for pidfd in pidfds:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._life.cut()  # whoever has escaped that is killed now
         self._guard.stop()
         for pidfd in pidfds:
             _await_end(pidfd)

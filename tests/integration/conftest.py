@@ -1,0 +1,98 @@
+"""The session that most tests here use, and the proof after each test that nothing is left of it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import OWNER, STORE, Gate, nothing_left, until
+
+import plasmid
+from plasmid.engine import current
+
+os.environ[OWNER] = str(os.getpid())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "workers_keep_refs: its remote functions have references in their closures"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    report = yield
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
+
+
+_PASSED = pytest.StashKey[bool]()
+
+
+def arena() -> Any:
+    return current.engine._arena  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    """One session for all tests of a module, with two CPUs and a small store."""
+    with nothing_left():
+        plasmid.init(num_cpus=2, object_store_memory=STORE)
+        yield
+        plasmid.shutdown()
+        gc.collect()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(tmp_path)
+    yield made
+    made.open()
+
+
+@pytest.fixture(autouse=True)
+def everything_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test that has passed, its objects and tasks are gone from the session it ran in; if it
+    made sessions of its own, all of these."""
+    if plasmid.is_initialized():
+        before = _objects()
+        yield
+        if request.node.stash.get(_PASSED, False) and plasmid.is_initialized():
+            _check_objects(request, before)
+        return
+    with nothing_left():
+        yield
+        if plasmid.is_initialized():
+            arena().check()
+            plasmid.shutdown()
+        if not request.node.stash.get(_PASSED, False):
+            return
+        _forget()
+
+
+def _check_objects(request: pytest.FixtureRequest, before: int) -> None:
+    _forget()
+    arena().check()
+    until(lambda: arena().stats()["tasks"] == 0, "tasks are left")
+    if not request.node.get_closest_marker("workers_keep_refs"):
+        until(lambda: _objects() <= before, f"objects are left:\n{arena().dump()}")
+
+
+def _objects() -> int:
+    """How many there are, exported functions not counted: these live as long as the functions."""
+    stats = arena().stats()
+    return stats["entries"] - stats["keys"]
+
+
+def _forget() -> None:
+    """Let go what Python keeps of the last exceptions, and with them of a test's variables."""
+    for name in ("last_value", "last_exc", "last_traceback"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    gc.collect()
