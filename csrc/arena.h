@@ -11,9 +11,19 @@
 
 /* What this process holds of an entry. refs goes 0 -> 1 and 1 -> 0 under the arena's lock only, every other step is a
  * compare-and-swap: so a process's references but the first and the last cost no lock. A pin counts as one. */
+enum pm_own {
+    PM_SHARED,  /* others may have references, too */
+    PM_OWN,     /* nobody else can have one: see reserve.h */
+    PM_STOCKED, /* in stock: we have none either */
+};
+
+enum { PM_RESERVE = 64 };
+
 typedef struct {
     _Atomic uint32_t refs;
     _Atomic uint32_t waiter; /* waiter that our hold record counts, 0 = none; as pm_hold_shm.waiter */
+    _Atomic uint64_t listed; /* bit per waiter whose thread has met it in its list; see untold() in wait.c */
+    _Atomic uint32_t own;    /* enum pm_own */
     uint64_t hold;           /* our hold record; under the lock */
     uint64_t deferred;       /* next slot + 1 of the list of drops that could not be done at once */
 } pm_local;
@@ -35,6 +45,9 @@ typedef struct pm_arena {
     pm_lock lock;
     pm_heap heap;
     pm_local *local;
+    _Atomic bool reserve_open; /* a thread is at the stock */
+    uint32_t reserved;
+    uint64_t reserve[PM_RESERVE]; /* slots in stock */
     _Atomic uint64_t deferred; /* slot + 1 of the first deferred drop */
     _Atomic uint64_t *mapped;  /* bit per 64 KiB of heap that this process has mapped for writing */
     uint64_t slot, epoch;

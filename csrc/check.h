@@ -12,7 +12,8 @@
 int pm_check(pm_arena *a, char *why, size_t len);
 
 typedef struct {
-    uint64_t entries, holds, tasks, keys; /* live records */
+    uint64_t entries, holds, tasks, keys; /* live records, without those in stock (reserve.h) */
+    uint64_t reserved;                    /* entries in stock */
     uint64_t entry_capacity, task_capacity;
     uint64_t heap_capacity, heap_used, heap_free, heap_largest; /* bytes; largest: the next block may be this long */
     uint64_t ready;         /* tasks in the queues */

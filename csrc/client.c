@@ -176,6 +176,15 @@ void pm__wake_everyone(pm_arena *a)
     }
 }
 
+void pm__fail(pm_arena *a, const char *why)
+{
+    /* Keeper and guard may both write; a reader beside them may see a mixture of texts, which are for people. */
+    pm_a64_store(&a->h->failed, 0);
+    strncpy(a->h->failure, why, PM_FAILURE - 1);
+    pm_a64_store(&a->h->failed, *why != 0);
+    pm__wake_everyone(a);
+}
+
 uint64_t pm__client_high(const pm_arena *a)
 {
     /* A journaled word read beside the lock: too low misses a client that is only just attaching and will look

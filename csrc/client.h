@@ -50,6 +50,9 @@ void pm__wake_later(pm_op *op, pm_futex *asleep);
 /* Make every sleeping thread of the session look again. Needs no lock. */
 void pm__wake_everyone(pm_arena *a);
 
+/* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end with PM_EFAILED. */
+void pm__fail(pm_arena *a, const char *why);
+
 /* The clients' slots, 0 .. below this. */
 uint64_t pm__client_high(const pm_arena *a);
 

@@ -31,8 +31,12 @@ static pm_stats stats_of(const pm_arena *a)
         .cpu_free = (int64_t)h->cpu_free.v,
         .repairs = pm_a64_load(&h->lock.repairs),
     };
-    for (uint64_t i = 0; i < h->client_high.v; i++)
+    for (uint64_t i = 0; i < h->client_high.v; i++) {
         s.clients += a->clients[i].kind.v != 0;
+        s.reserved += pm_a64_load(&a->clients[i].reserve);
+    }
+    s.entries -= s.reserved;
+    s.holds -= s.reserved;
     return s;
 }
 

@@ -29,6 +29,7 @@ enum {
 };
 
 struct pm_guard {
+    pm_arena *a;
     pthread_t thread;
     char **argv, **envp;
     int fds[FDS], nfds;
@@ -136,7 +137,10 @@ static void *guard(void *arg)
             await_end(g);
         bool quick = pm__os_now() - began < QUICK_NS;
         failures = quick ? failures + 1 : 0;
-        g->failed = failures > QUICK_MAX;
+        if ((failures > QUICK_MAX) != g->failed) {
+            g->failed = failures > QUICK_MAX;
+            pm__fail(g->a, g->failed ? "the session's keeper dies as soon as it is started" : "");
+        }
         if (failures > 1)
             pause_after(g, failures - 1);
         if (!g->stopping)
@@ -186,13 +190,14 @@ static void kill_keeper(pm_guard *g)
     pthread_mutex_unlock(&g->mutex);
 }
 
-int pm_guard_start(char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out)
+int pm_guard_start(pm_arena *a, char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out)
 {
     if (nfds > FDS)
         return PM_EINVAL;
     pm_guard *g = calloc(1, sizeof *g);
     if (!g)
         return PM_ESYS;
+    g->a = a;
     g->pidfd = -1;
     g->stop = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&g->mutex, NULL);

@@ -4,14 +4,13 @@
 #ifndef PM_GUARD_H
 #define PM_GUARD_H
 
-#include <stdbool.h>
-#include <sys/types.h>
+#include "client.h"
 
 typedef struct pm_guard pm_guard;
 
 /* Run argv (argv[0] is the path) in a kernel session of its own, with stdio on /dev/null and fds[i] as descriptor 3 + i. The strings
- * are copied. PM_ESYS if it cannot be started even once. */
-int pm_guard_start(char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out);
+ * are copied. While it cannot be kept alive the arena says so (pm__fail). PM_ESYS if it cannot be started even once. */
+int pm_guard_start(pm_arena *a, char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out);
 pid_t pm_guard_pid(const pm_guard *g);
 /* True while it dies at once whenever it is started, or cannot be. Attempts go on, at growing intervals. */
 bool pm_guard_failed(const pm_guard *g);

@@ -105,9 +105,10 @@ typedef struct {
     pm_j64 idle_next, idle_prev; /* [J] */
     pm_a64 waiters;    /* [A] bit per waiter in use */
     pm_a64 bell;       /* [A] 1: an idle worker should look at the queue */
+    pm_a64 reserve;    /* [A] pending entries it keeps in stock; written by it alone */
     pm_futex asleep;   /* [A] 1 while (nearly) asleep for the bell */
     uint32_t pad2;
-    uint64_t pad3[10];
+    uint64_t pad3[9];
 } pm_client_shm;
 
 enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };

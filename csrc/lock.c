@@ -79,12 +79,21 @@ static void repair(pm_lock *l)
     l->repaired = true;
 }
 
+/* The first word of a robust mutex is the kernel's robust futex: the owner's thread id under two flag bits. */
+static pid_t owner_of(const pthread_mutex_t *m)
+{
+    return (pid_t)(*(const volatile uint32_t *)m & 0x3fffffffu);
+}
+
+/* Spinning reads the word and tries only when it looks free: every try, failed or not, takes the cache line away from the
+ * holder. */
 static int take(pthread_mutex_t *m, pm_patience how)
 {
     int e = pthread_mutex_trylock(m);
     for (int i = 0; e == EBUSY && i < SPINS; i++) {
         pm_cpu_relax();
-        e = pthread_mutex_trylock(m);
+        if (owner_of(m) == 0)
+            e = pthread_mutex_trylock(m);
     }
     if (e != EBUSY || how == PM_TRY)
         return e;
@@ -152,10 +161,9 @@ int pm_lock_release(pm_lock *l)
     return broken ? PM_ECORRUPT : PM_OK;
 }
 
-/* The first word of a robust mutex is the kernel's robust futex: the owner's thread id under two flag bits. */
 pid_t pm_lock_holder(const pm_lock *l)
 {
-    return (pid_t)(*(const volatile uint32_t *)&l->shm->mutex & 0x3fffffffu);
+    return owner_of(&l->shm->mutex);
 }
 
 void pm_set(pm_lock *l, pm_j64 *word, uint64_t value)

@@ -8,65 +8,6 @@
 
 /* ---- entries and holds ------------------------------------------------------------------------------------- */
 
-uint64_t pm__entry_new(pm_op *op)
-{
-    uint64_t entry = pm__pool_take(op, &op->a->h->entries);
-    if (!entry)
-        return 0;
-    pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    /* Nothing reaches the record but the free list's link, which stays: rollback need not restore these. */
-    pm_init(&e->refs, 1);
-    pm_init(&e->block, 0);
-    pm_init(&e->size, 0);
-    pm_init(&e->nrefs, 0);
-    pm_init(&e->held, 0);
-    pm_init(&e->task, 0);
-    pm_init(&e->waits, 0);
-    pm_init(&e->deps, 0);
-    pm_init(&e->key, 0);
-    return entry;
-}
-
-static void publish(pm_op *op, uint64_t entry, enum pm_entry_state state)
-{
-    pm_publish(&op->a->lock, &pm__entry(op->a, entry - 1)->state, pm__generation(op->a, entry) << 8 | state);
-}
-
-/* A record in the client's list. The entry's reference it stands for is the caller's business. */
-static uint64_t hold_link(pm_op *op, uint64_t entry)
-{
-    pm_arena *a = op->a;
-    uint64_t hold = pm__pool_take(op, &a->h->holds);
-    if (!hold)
-        return 0;
-    pm_hold_shm *r = &a->holds[hold - 1];
-    pm_j64 *head = &pm__me(a)->holds;
-    pm_init(&r->prev, 0);
-    pm_init(&r->entry, entry);
-    pm_init(&r->client, a->slot);
-    pm_init(&r->wnext, 0);
-    pm_init(&r->wprev, 0);
-    pm_init(&r->waiter, 0);
-    pm_a64_store(&r->pins, 0);
-    pm_set(&a->lock, &r->next, head->v);
-    if (head->v)
-        pm_set(&a->lock, &a->holds[head->v - 1].prev, hold);
-    pm_set(&a->lock, head, hold);
-    return hold;
-}
-
-bool pm__hold_begin(pm_op *op, uint64_t entry)
-{
-    pm_local *own = &op->a->local[entry - 1];
-    uint64_t hold = hold_link(op, entry);
-    if (!hold)
-        return false;
-    own->hold = hold;
-    atomic_store(&own->waiter, 0);
-    atomic_store(&own->refs, 1);
-    return true;
-}
-
 static pm_ref ref_of(const pm_arena *a, uint64_t entry)
 {
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
@@ -76,23 +17,20 @@ static pm_ref ref_of(const pm_arena *a, uint64_t entry)
 
 int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out)
 {
-    pm_op op;
+    uint64_t slot;
     if (len > PM_INLINE)
         return PM_EINVAL;
-    int rc = pm__enter(&op, a, how);
+    int rc = pm__reserve_take(a, how, &slot);
     if (rc)
         return rc;
-    uint64_t entry = pm__entry_new(&op);
-    if (!entry || !pm__hold_begin(&op, entry)) {
-        pm_lock_rollback(&a->lock);
-        pm__leave(&op);
-        return PM_ETABLE;
-    }
-    memcpy(pm__entry(a, entry - 1)->bytes, data, len);
-    pm_init(&pm__entry(a, entry - 1)->size, len);
-    *out = ref_of(a, entry);
-    publish(&op, entry, PM_SEALED);
-    return pm__done(&op);
+    pm_entry_shm *e = pm__entry(a, slot);
+    memcpy(e->bytes, data, len); /* our own entry, which nobody has a reference to: no lock */
+    pm_init(&e->size, len);
+    *out = ref_of(a, slot + 1);
+    PM_CRASH(FILLED);
+    atomic_store_explicit(&e->state.v, out->generation << 8 | PM_SEALED, memory_order_release);
+    PM_CRASH(PUT);
+    return PM_OK;
 }
 
 /* The block, 0 for inline, or PM_EFULL after spare spans have been tried too. */
@@ -120,7 +58,7 @@ static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
     pm_init(&e->size, size);
     pm_init(&e->nrefs, nrefs);
     *out = ref_of(a, entry);
-    publish(op, entry, PM_PENDING);
+    pm__entry_publish(op, entry, PM_PENDING);
     return PM_OK;
 }
 
@@ -173,6 +111,7 @@ int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
             if (refs[e->held.v].slot == slot)
                 rc = PM_ECYCLE;
             else {
+                pm_share(a, refs[e->held.v].slot);
                 pm_set(&a->lock, &inner->refs, inner->refs.v + 1);
                 pm_set(&a->lock, &e->held, e->held.v + 1);
             }
@@ -207,7 +146,7 @@ int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
         pm__leave(&op);
         return PM_ESTATE;
     }
-    publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
+    pm__entry_publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
     pm__entry_settled(&op, slot + 1);
     return pm__done(&op);
 }
@@ -267,7 +206,9 @@ int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
     if (rc)
         return rc;
     /* refs == 0 with a live state: on the dying list, where nothing returns from */
-    rc = is_live(a, ref) && pm__entry(a, ref.slot)->refs.v ? hold_locked(&op, ref.slot + 1) : PM_ENOTFOUND;
+    rc = is_live(a, ref) && pm__entry(a, ref.slot)->refs.v && a->local[ref.slot].own != PM_STOCKED
+             ? hold_locked(&op, ref.slot + 1)
+             : PM_ENOTFOUND;
     int left = pm__done(&op);
     return rc ? rc : left;
 }
@@ -284,7 +225,7 @@ void pm_drop(pm_arena *a, uint64_t slot)
 {
     pm_op op;
     pm_local *own = &a->local[slot];
-    if (let_one_go(own))
+    if (let_one_go(own) || pm__reserve_give(a, slot))
         return;
     int rc = pm__enter(&op, a, PM_TRY);
     if (rc == PM_EAGAIN)
@@ -337,6 +278,7 @@ int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
+    pm_share(a, slot);
     rc = pm__directory_add(&op, key, slot + 1);
     if (rc)
         pm_lock_rollback(&a->lock);

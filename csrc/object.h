@@ -9,7 +9,7 @@
 #ifndef PM_OBJECT_H
 #define PM_OBJECT_H
 
-#include "settle.h"
+#include "reserve.h"
 
 /* The bytes of a sealed object. They stay where they are while it is pinned (blocks) or held (inline bytes). */
 typedef struct {
@@ -21,7 +21,8 @@ typedef struct {
     uint64_t nrefs;
 } pm_view;
 
-/* A sealed object of at most PM_INLINE bytes, in one transaction. PM_EAGAIN, PM_ETABLE. */
+/* A sealed object of at most PM_INLINE bytes, from this client's stock of entries: no lock, but once in a dozen. PM_EAGAIN,
+ * PM_ETABLE. */
 int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out);
 
 /* A pending object with room for `size` bytes and a table of `nrefs` references, which it takes from `refs`: each is
@@ -60,14 +61,5 @@ static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
 /* Directory: give an object of ours a key, and find (and hold) one. PM_EEXISTS, PM_ENOTFOUND. */
 int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
 int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_ref *out);
-
-/* For task.c: a pending entry, with one reference of its own; 0 if the table is full. */
-uint64_t pm__entry_new(pm_op *op);
-static inline uint64_t pm__generation(const pm_arena *a, uint64_t entry)
-{
-    return pm_p64_load(&pm__entry(a, entry - 1)->state) >> 8;
-}
-/* A hold record of this client for an entry it has none of, with one local reference. False if the table is full. */
-bool pm__hold_begin(pm_op *op, uint64_t entry);
 
 #endif

@@ -113,14 +113,9 @@ void pm_forget(pm_arena *a)
     free(a);
 }
 
-int pm_fail(pm_arena *a, const char *why)
+void pm_fail(pm_arena *a, const char *why)
 {
-    /* One writer, the keeper. A reader beside the change may see a mixture of two texts, which are for people. */
-    pm_a64_store(&a->h->failed, 0);
-    strncpy(a->h->failure, why, PM_FAILURE - 1);
-    pm_a64_store(&a->h->failed, *why != 0);
-    pm__wake_everyone(a);
-    return PM_OK;
+    pm__fail(a, why);
 }
 
 const char *pm_failure(const pm_arena *a)
@@ -138,6 +133,7 @@ int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
     if (a->h->boot.v)
         rc = PM_EEXISTS;
     else {
+        pm_share(a, slot);
         pm_set(&a->lock, &a->h->boot, slot + 1);
         pm_set(&a->lock, &e->refs, e->refs.v + 1);
     }

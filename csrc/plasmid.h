@@ -37,7 +37,7 @@ bool pm_is_inherited(const pm_arena *a);
 void pm_forget(pm_arena *a);
 
 /* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end with PM_EFAILED. */
-int pm_fail(pm_arena *a, const char *why);
+void pm_fail(pm_arena *a, const char *why);
 const char *pm_failure(const pm_arena *a);
 
 /* The session's configuration: an object that the arena itself keeps. PM_ENOTFOUND before it is set. */

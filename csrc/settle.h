@@ -40,6 +40,9 @@ void pm__entry_settled(pm_op *op, uint64_t entry);
 /* End client's hold record and its reference. */
 void pm__hold_end(pm_op *op, uint64_t hold);
 
+/* One local reference less; see object.h. */
+void pm_drop(pm_arena *a, uint64_t slot);
+
 /* Lists of tasks through next and prev, hung from a client. */
 void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task);
 void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task);

@@ -36,6 +36,7 @@ static int room_for(const pm_arena *a, uint64_t nrets)
 static void take_ref(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_share(op->a, entry - 1);
     pm_set(lock_of(op), &e->refs, e->refs.v + 1);
 }
 

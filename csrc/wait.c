@@ -128,6 +128,19 @@ static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter,
     return PM_OK;
 }
 
+/* Of the list, those whose completion will not be told to us any more: they are ready, or stand in it before. Each
+ * entry tells once however often it is listed. */
+static uint64_t untold(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter)
+{
+    uint64_t bit = UINT64_C(1) << waiter, count = 0;
+    for (uint64_t i = 0; i < n; i++)
+        count += is_ready(a, slots[i]) ||
+                 atomic_fetch_or_explicit(&a->local[slots[i]].listed, bit, memory_order_relaxed) & bit;
+    for (uint64_t i = 0; i < n; i++)
+        atomic_fetch_and_explicit(&a->local[slots[i]].listed, ~bit, memory_order_relaxed);
+    return count;
+}
+
 /* ---- sleeping ---------------------------------------------------------------------------------------------- */
 
 static bool none_missing(uint64_t missing)
@@ -217,6 +230,9 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
          * Woken with too little ready, a worker looks for work too: what it was woken for may be a death. */
         if (working && (pm_a64_swap(&w->work, 0) || woken))
             return PM_EWORK;
+        /* Up to need - 1 is taken off at once: should duplicates make that too little, one completion more has us look. */
+        if (need - got > 1 && (got = untold(a, slots, n, waiter)) >= need)
+            got = need - 1;
         if ((int64_t)(atomic_fetch_sub(&w->missing.v, got) - got) <= 0)
             continue;
         rc = await(a, w, deadline, working);

@@ -17,11 +17,11 @@ SRC = ROOT / "src"
 C_LAYERS = [
     "err atomic off crash",
     "os",
-    "lock guard",
+    "lock",
     "heap layout arena copy client",
     "pool directory queue",
-    "settle object wait task",
-    "recover check dump",
+    "settle reserve object wait task",
+    "recover check dump guard",
     "plasmid",
 ]
 C_ORDER = " ".join(C_LAYERS).split()

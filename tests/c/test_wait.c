@@ -140,11 +140,19 @@ TEST(wait_for_none_or_for_what_is_ready_does_not_sleep)
 TEST(one_entry_named_twice_counts_twice)
 {
     world w = world_new();
-    uint64_t slots[MANY];
+    uint64_t slots[MANY], list[300];
     pid_t pid = start_sealer(&w, slots);
-    const uint64_t twice[] = {slots[0], slots[1], slots[0]};
-    later(&w, 2);
-    CHECK(await_all(&w, twice, 3, 3, 0) == PM_OK);
+    for (uint64_t need = 1; need <= 300; need += 13) {
+        uint64_t from = need * 3; /* the first of the hundred that are still pending */
+        for (uint64_t i = 0; i < 300; i++)
+            list[i] = slots[from + i * i % 17];
+        later(&w, from + 17);
+        CHECK(await_all(&w, list, 300, need, 0) == PM_OK);
+        CHECK(ready(&w, list, 300) >= need);
+        CHECK(await_all(&w, list, 300, 300, 0) == PM_OK);
+    }
+    for (int i = 0; i < MANY; i++)
+        CHECK(atomic_load(&w.a->local[slots[i]].listed) == 0);
     end(&w, pid, slots);
 }
 
@@ -179,7 +187,7 @@ TEST(signal_handler_interrupts_a_wait)
     uint64_t slots[MANY];
     pid_t pid = start_sealer(&w, slots);
     pthread_t me = pthread_self(), t;
-    struct sigaction sa = {.sa_handler = nothing, .sa_flags = SA_RESTART};
+    struct sigaction sa = {.sa_handler = nothing} /* as Python's: calls are not restarted */;
     CHECK(sigaction(SIGUSR1, &sa, NULL) == 0);
     CHECK(pthread_create(&t, NULL, interrupt, &me) == 0);
     int rc;
@@ -421,7 +429,7 @@ static void act_wait(world *w)
 TEST(death_in_registering_and_waiting)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.prepare = prepare_pending, .act = act_wait});
+    crash_sweep_by(&w, &(operation){.prepare = prepare_pending, .act = act_wait}, 3);
     pm_close(w.a);
 }
 

@@ -131,7 +131,7 @@ def test_what_was_printed_before_the_death_is_shown(
     @plasmid.remote(max_retries=0)
     def last_words() -> None:
         print("adieu")
-        print("without an end", end="")
+        print("without an end", end="", flush=True)
         os._exit(1)
 
     shown = []
@@ -305,13 +305,10 @@ def test_tasks_on_one_stack_die_together_and_are_tried_again(
 
     ref = down.remote(5, meeting)
     kill(meeting.next())
-    # The dead outer ones are tried again, and so are the inner ones that are still referred to.
-    until(lambda: not meeting.nobody(), "tried again")
+    # Each of the six is tried again, and those that were called by another call theirs again.
     meeting.release(20)
-    assert plasmid.get(ref, timeout=60) == 5
-    assert cpus() == 2
-    while not meeting.nobody():
-        meeting.next()
+    assert plasmid.get(ref) == 5
+    until(lambda: cpus() == 2, "those that nobody waits for any more have ended, too")
 
 
 def test_many_levels_and_many_deaths(session: Processes) -> None:
@@ -336,7 +333,7 @@ def test_many_levels_and_many_deaths(session: Processes) -> None:
 def test_a_worker_is_killed_while_it_writes_a_large_result(session: Processes) -> None:
     @plasmid.remote(max_retries=1)
     def large() -> np.ndarray[Any, Any]:
-        return np.ones(80_000_000 // 8 * 5)
+        return np.ones(50_000_000)
 
     def filled() -> int:
         return int(session.arena.stats()["heap_used"])
@@ -349,7 +346,7 @@ def test_a_worker_is_killed_while_it_writes_a_large_result(session: Processes) -
     assert float(value.sum()) == 50_000_000.0
     assert filled() - before < 500_000_000, "the first half-written result is freed"
     del value, ref
-    assert filled() == before
+    assert filled() - before < 100_000, "all but the function"
 
 
 def _busy(session: Processes) -> int:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import OWNER, STORE, Gate, nothing_left, until
+from support import OWNER, STORE, Gate, arena, nothing_left, until
 
 import plasmid
-from plasmid.engine import current
 
 os.environ[OWNER] = str(os.getpid())
 
@@ -35,10 +34,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 _PASSED = pytest.StashKey[bool]()
 
 
-def arena() -> Any:
-    return current.engine._arena  # type: ignore[attr-defined]
-
-
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """One session for all tests of a module, with two CPUs and a small store."""
@@ -47,6 +42,15 @@ def session() -> Iterator[None]:
         yield
         plasmid.shutdown()
         gc.collect()
+
+
+@pytest.fixture
+def no_session() -> Iterator[None]:
+    """For a test that makes sessions of its own in a module that has one."""
+    plasmid.shutdown()
+    yield
+    plasmid.shutdown()
+    plasmid.init(num_cpus=2, object_store_memory=STORE)
 
 
 @pytest.fixture

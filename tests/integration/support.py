@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from plasmid.engine import current
 
 STORE = 32 << 20
 
@@ -25,6 +28,11 @@ def until(condition: Callable[[], object], what: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, what or "it never came true"
         time.sleep(0.002)
+
+
+def arena() -> Any:
+    """That of the present session."""
+    return current.engine._arena  # type: ignore[attr-defined]
 
 
 class Gate:

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import arena
-from support import STORE, run_program
+from support import STORE, arena, run_program
 
 import plasmid
 from plasmid.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullError

@@ -123,6 +123,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t holds
         uint64_t tasks
         uint64_t keys
+        uint64_t reserved
         uint64_t entry_capacity
         uint64_t task_capacity
         uint64_t heap_capacity
@@ -157,7 +158,7 @@ cdef extern from "plasmid.h" nogil:
     void pm_close(pm_arena *a)
     bint pm_is_inherited(const pm_arena *a)
     void pm_forget(pm_arena *a)
-    int pm_fail(pm_arena *a, const char *why)
+    void pm_fail(pm_arena *a, const char *why)
     const char *pm_failure(const pm_arena *a)
     int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_boot(pm_arena *a, pm_patience how, pm_ref *out)
@@ -173,6 +174,7 @@ cdef extern from "plasmid.h" nogil:
     void pm_unpin(pm_arena *a, uint64_t slot)
     pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
     int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
+    void pm_share(pm_arena *a, uint64_t slot)
     pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
     int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)
@@ -201,7 +203,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     int pm_dump(pm_arena *a, uint64_t most, char **text)
 
-    int pm_guard_start(char **argv, char **envp, const int *fds, int nfds, pm_guard **out)
+    int pm_guard_start(pm_arena *a, char **argv, char **envp, const int *fds, int nfds, pm_guard **out)
     int pm_guard_pid(const pm_guard *g)
     bint pm_guard_failed(const pm_guard *g)
     void pm_guard_stop(pm_guard *g)

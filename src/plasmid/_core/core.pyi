@@ -131,7 +131,11 @@ class Running:
 @final
 class Guard:
     def __init__(
-        self, argv: Sequence[bytes], env: Sequence[bytes], fds: Sequence[int]
+        self,
+        arena: Arena,
+        argv: Sequence[bytes],
+        env: Sequence[bytes],
+        fds: Sequence[int],
     ) -> None: ...
     @property
     def pid(self) -> int: ...

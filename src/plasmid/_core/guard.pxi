@@ -5,15 +5,17 @@
 @cython.no_gc
 cdef class Guard:
     """Runs argv as the session's keeper, in a kernel session of its own, and starts it again whenever it ends or is
-    stopped. fds become its descriptors 3, 4, ... Raises OSError if it cannot be started at all.
+    stopped; while that fails, the arena says so to those who wait. fds become its descriptors 3, 4, ... Raises OSError if it cannot be started at all.
 
     Processes and threads: works in a C thread, without Python, until stop()."""
     cdef _c.pm_guard *_g
+    cdef Arena _arena  # outlives the thread
 
-    def __init__(self, argv, env, fds):
+    def __init__(self, Arena arena not None, argv, env, fds):
         cdef int numbers[8]
         cdef char **args = NULL
         cdef char **variables = NULL
+        cdef _c.pm_arena *a = arena.live()
         cdef int i, rc, n = len(fds)
         if n > 8:
             raise ValueError("at most 8 descriptors")
@@ -24,11 +26,12 @@ cdef class Guard:
             args = _strings(argv)
             variables = _strings(env)
             with nogil:
-                rc = _c.pm_guard_start(args, variables, numbers, n, &self._g)
+                rc = _c.pm_guard_start(a, args, variables, numbers, n, &self._g)
         finally:
             PyMem_Free(args)
             PyMem_Free(variables)
         check(rc, "start the session's keeper")
+        self._arena = arena
 
     @property
     def pid(self):

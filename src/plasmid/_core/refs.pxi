@@ -37,6 +37,8 @@ cdef class ObjectRef:
     def binary(self):
         """The id: 28 bytes, unique in the session and beyond it."""
         cdef uint32_t slot = <uint32_t>self.slot
+        if not _c.pm_is_inherited(self._arena._a):
+            _c.pm_share(self._arena._a, self.slot)  # whoever has the id may ask for the object
         return (
             self._arena.session
             + PyBytes_FromStringAndSize(<const char *>&slot, 4)

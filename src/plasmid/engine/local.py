@@ -29,10 +29,15 @@ from plasmid.exceptions import (
     TaskUnschedulableError,
 )
 
+from plasmid.runtime.limits import most_workers
+
 if TYPE_CHECKING:
     from plasmid.runtime.session import Session
 
 CPU_UNITS = 10_000
+CROWDED_SECONDS = 0.1
+"""How long a task that could run another on its stack leaves it to a new worker."""
+
 INLINE_DEPTH = 32
 """So many tasks may run inside each other on one worker's stack before more workers are preferred."""
 
@@ -142,43 +147,62 @@ class LocalEngine(Engine):
         return self._futures.future(ref)
 
     def _await_all(self, refs: list[core.ObjectRef], timeout: float | None) -> None:
-        if not self._await(refs, len(refs), timeout):
-            missing = sum(not self._arena.is_ready(ref) for ref in refs)
-            first = next((ref for ref in refs if not self._arena.is_ready(ref)), refs[0])
+        is_ready = self._arena.is_ready
+        pending = list({ref: None for ref in refs if not is_ready(ref)})
+        if pending and not self._await(pending, len(pending), timeout):
+            missing = [ref for ref in pending if not is_ready(ref)] or pending
             raise GetTimeoutError(
-                f"get: {missing} of {len(refs)} objects not ready after {timeout} s, "
-                f"the first of them {first!r}"
+                f"get: {len(missing)} of {len(refs)} objects not ready after {timeout} s, "
+                f"the first of them {missing[0]!r}"
             )
 
     def _await(self, refs: list[core.ObjectRef], need: int, timeout: float | None) -> bool:
+        """Sleep until `need` of refs, no two equal, have values; False when the time is up."""
         task = running.task
         if task is None:
             return bool(self._arena.wait(refs, need, timeout))
-        is_ready = self._arena.is_ready
-        if sum(map(is_ready, refs)) >= need:
+        if sum(map(self._arena.is_ready, refs)) >= need:
             return True
         task.core.block()  # others may use its CPU
         try:
-            if timeout is not None or need < len(refs):
-                core.hurry(self._arena, [ref for ref in refs if not is_ready(ref)])
+            if timeout is not None:
+                core.hurry(self._arena, self._pending(refs))
                 return bool(self._arena.wait(refs, need, timeout))
-            self._help(task, refs)
+            self._help(task, refs, need)
         finally:
             task.core.resume()
         return True
 
-    def _help(self, task: RunningTask, refs: list[core.ObjectRef]) -> None:
-        """Wait for all of refs without a timeout: run those of their tasks that nobody has taken on this stack, so
-        nesting needs neither further workers nor the keeper."""
-        done: bool | None = None
-        while not done:
-            pending = [ref for ref in refs if not self._arena.is_ready(ref)]
-            if task.depth < INLINE_DEPTH:
-                while (inner := core.take_awaited(self._arena, pending)) is not None:
+    def _help(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
+        """Wait without a timeout inside a task: run queued tasks that are waited for on this stack.
+
+        When all of refs are needed they are run at once, so nesting needs neither further workers nor the keeper.
+        When only some are, or this stack is high already, other workers come first: only when there can be no more
+        of them is a task run here, which may be one that was not the first to finish.
+        """
+        eager = need == len(refs) and task.depth < INLINE_DEPTH
+        if not eager:
+            core.hurry(self._arena, self._pending(refs))
+        while True:
+            if eager or self._is_crowded():
+                while inner := core.take_awaited(self._arena, self._pending(refs)):
                     task.run_inside(inner)
-            else:
-                core.hurry(self._arena, pending)
-            done = self._arena.wait(refs, len(refs), None, working=True)
+                    if sum(map(self._arena.is_ready, refs)) >= need:
+                        return
+            # None: a task that we wait for is queued, and all workers are busy. If it is not for us to run, the
+            # keeper has been told, and we look again soon whether it could help.
+            found = self._arena.wait(refs, need, None, working=True)
+            if found is None and not eager and not self._is_crowded():
+                found = self._arena.wait(refs, need, CROWDED_SECONDS)
+            if found:
+                return
+
+    def _pending(self, refs: list[core.ObjectRef]) -> list[core.ObjectRef]:
+        return [ref for ref in refs if not self._arena.is_ready(ref)]
+
+    def _is_crowded(self) -> bool:
+        """Whether the session has as many workers as it may have."""
+        return self._arena.stats()["workers"] >= most_workers(self._arena.cpu_total)
 
     # ---- tasks
 

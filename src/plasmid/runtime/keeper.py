@@ -25,7 +25,6 @@ It starts as `python -I -S` and imports only what it needs: 20 ms after the spaw
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import select
@@ -37,6 +36,7 @@ from contextlib import suppress
 
 from plasmid._core import core
 from plasmid.runtime import handover, lifeline, output
+from plasmid.runtime.limits import most_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ nursery and workers have under the same numbers; and the listener."""
 
 REPORT_AFTER = 5
 """Failed starts in a row, 4 seconds, until the driver is told. Attempts go on."""
-
-WORKERS_PER_CPU, SPARE_WORKERS = 4, 8
-"""Most workers at a time: those blocked in `get` need others to run what they wait for. Past this,
-tasks that are waited for run on the stack of who waits."""
 
 _LAST_WORDS = 800
 _WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
@@ -113,7 +109,7 @@ class Keeper:
         self._arena = arena
         self._listener = listener
         self._settings = settings
-        self._most_workers = SPARE_WORKERS + WORKERS_PER_CPU * math.ceil(arena.cpu_total)
+        self._most_workers = most_workers(arena.cpu_total)
         self._nursery: _Nursery | None = None
         self._bare = False  # the next nursery preloads nothing
         self._asked = 0  # workers that the nursery was asked for and has not answered about
@@ -172,7 +168,8 @@ class Keeper:
             for client in self._arena.clients():
                 if client.pid == pid:
                     self._arena.set_aside(client.slot, client.epoch)
-            self._arena.wake_all()  # it may hold the only wake for a queued task, and looks when it goes on
+            # It may hold the only wake for a queued task, and looks when it goes on.
+            self._arena.wake_all()
 
     def _ended(self, pid: int, cause: int) -> None:
         """A child is reaped: nursery, worker, or an orphan that a task had started."""

@@ -65,6 +65,7 @@ class Session:
                 log_name = logs.name
             self.arena.set_boot(pickle.dumps(boot(log_name)))
             self._guard = core.Guard(
+                self.arena,
                 [os.fsencode(part) for part in keeper_command(log_name)],
                 [name + b"=" + value for name, value in os.environb.items()],
                 [self.arena.fd, bell, driver, self._life.read_end, listener.fileno()],
