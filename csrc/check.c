@@ -212,7 +212,7 @@ static int check_idle(survey *s)
 
 static int check_clients(survey *s)
 {
-    uint64_t workers = 0, busy = 0;
+    uint64_t workers = 0, busy = 0, aside = 0;
     MUST(s->h->client_high.v <= PM_CLIENTS, "%" PRIu64 " clients", s->h->client_high.v);
     for (uint64_t i = 0; i < s->h->client_high.v; i++) {
         int rc = check_client(s, i);
@@ -220,8 +220,12 @@ static int check_clients(survey *s)
             return rc;
         workers += s->a->clients[i].kind.v == PM_WORKER;
         busy += s->a->clients[i].running.v != 0;
+        aside += s->a->clients[i].aside.v;
+        MUST(!s->a->clients[i].aside.v || !(s->a->clients[i].idle.v || s->a->clients[i].running.v),
+             "client %" PRIu64 " is set aside, but idle or busy", i);
     }
     MUST(busy == s->h->busy.v, "%" PRIu64 " clients run tasks, %" PRIu64 " counted", busy, s->h->busy.v);
+    MUST(aside == s->h->aside.v, "%" PRIu64 " clients are set aside, %" PRIu64 " counted", aside, s->h->aside.v);
     MUST(workers == s->h->workers.v, "%" PRIu64 " workers attached, %" PRIu64 " counted", workers, s->h->workers.v);
     MUST(s->listed_holds == s->h->holds.live.v, "%" PRIu64 " holds in clients' lists, %" PRIu64 " live", s->listed_holds,
          s->h->holds.live.v);

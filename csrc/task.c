@@ -297,12 +297,14 @@ static int sleep_for_bell(pm_arena *a, uint64_t deadline)
 {
     pm_client_shm *me = pm__me(a);
     int rc = PM_OK;
-    if (pm__spin(a, &me->bell, rung))
+    uint64_t began;
+    if (pm__spin(a, &me->bell, rung, &began))
         return PM_OK;
     atomic_store(&me->asleep.v, 1);
     if (!atomic_load(&me->bell.v))
         rc = pm__os_sleep(&me->asleep, 1, deadline);
     atomic_store(&me->asleep.v, 0);
+    pm__slept(a, began);
     return rc;
 }
 

@@ -7,7 +7,6 @@
 enum {
     SPIN_MAX_NS = 50000,
     SPIN_MIN_NS = 1000,
-    SPIN_START_NS = 20000,
     BATCH = 16,              /* records linked in one lock hold */
     LOOKS = 64,              /* entries looked at in one lock hold */
     KICK_NS = 20000000,      /* a sleep beside ready tasks and idle workers is looked at after this long */
@@ -25,29 +24,31 @@ static bool core_free(const pm_arena *a)
     return running < a->cores;
 }
 
-bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t))
+bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began)
 {
-    uint32_t budget = atomic_load_explicit(&a->spin_ns, memory_order_relaxed);
     if (changed(pm_a64_load(word)))
         return true;
+    *began = pm__os_now();
     if (!core_free(a))
         return false;
-    if (budget == 0)
-        budget = SPIN_START_NS;
-    uint64_t until = pm__os_now() + budget;
+    uint64_t until = *began + atomic_load_explicit(&a->spin_ns, memory_order_relaxed);
     do {
         for (int i = 0; i < 16; i++) {
             pm_cpu_relax();
-            if (changed(pm_a64_load(word))) {
-                uint32_t more = budget * 2 > SPIN_MAX_NS ? SPIN_MAX_NS : budget * 2;
-                atomic_store_explicit(&a->spin_ns, more, memory_order_relaxed);
+            if (changed(pm_a64_load(word)))
                 return true;
-            }
         }
     } while (pm__os_now() < until);
-    uint32_t less = budget / 2 < SPIN_MIN_NS ? SPIN_MIN_NS : budget / 2;
-    atomic_store_explicit(&a->spin_ns, less, memory_order_relaxed);
     return false;
+}
+
+void pm__slept(pm_arena *a, uint64_t began)
+{
+    uint32_t budget = atomic_load_explicit(&a->spin_ns, memory_order_relaxed);
+    bool would_have_paid = pm__os_now() - began < SPIN_MAX_NS;
+    budget = would_have_paid ? budget * 2 : budget / 2;
+    budget = budget > SPIN_MAX_NS ? SPIN_MAX_NS : budget < SPIN_MIN_NS ? SPIN_MIN_NS : budget;
+    atomic_store_explicit(&a->spin_ns, budget, memory_order_relaxed);
 }
 
 /* ---- counting ---------------------------------------------------------------------------------------------- */
@@ -176,12 +177,14 @@ static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
 static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
 {
     bool watch = true; /* for the odd state of kick(): a timer runs only while it lasts */
-    if (pm__spin(a, &w->missing, none_missing))
+    uint64_t began;
+    if (pm__spin(a, &w->missing, none_missing, &began))
         return PM_OK;
     for (;;) {
         uint64_t slice = watch ? pm__os_now() + KICK_NS : deadline;
         bool last = deadline && (!watch || deadline <= slice);
         int rc = sleep_until(w, last ? deadline : slice);
+        pm__slept(a, began);
         if (rc != PM_ETIMEOUT || last)
             return rc;
         watch = kick(a);

@@ -14,7 +14,9 @@
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
             bool working);
 
-/* Spin on *word until it is not `busy`, as long as that has paid lately. True if it changed. */
-bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t));
+/* Spin on *word as long as it is likely to pay: true if it has changed. Otherwise sleep, and say so to pm__slept(), which learns:
+ * twice as long next time if the sleep was so short that spinning would have been faster, half as long if not. */
+bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
+void pm__slept(pm_arena *a, uint64_t began);
 
 #endif
