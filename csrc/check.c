@@ -123,8 +123,9 @@ static int check_own(survey *s, uint64_t hold)
 {
     const pm_hold_shm *r = &s->a->holds[hold - 1];
     const pm_local *own = &s->a->local[r->entry.v - 1];
-    bool stocked = atomic_load(&own->own) == PM_STOCKED;
-    MUST(own->hold == hold && (atomic_load(&own->refs) > 0) != stocked && atomic_load(&own->waiter) == r->waiter.v,
+    /* an own entry goes into stock and comes out of it beside the lock: then its words change one by one */
+    bool counted = atomic_load(&own->refs) > 0 || atomic_load(&own->own) != PM_SHARED;
+    MUST(own->hold == hold && counted && atomic_load(&own->waiter) == r->waiter.v,
          "entry %" PRIu64 ": hold %" PRIu64 " counts for waiter %" PRIu64 ", this process knows hold %" PRIu64
          ", %u references, waiter %u",
          r->entry.v, hold, r->waiter.v, own->hold, atomic_load(&own->refs), atomic_load(&own->waiter));

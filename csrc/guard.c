@@ -22,9 +22,10 @@ enum {
     FDS = 8,
     HIGH_FD = 16,        /* copies to pass on stand from here, clear of the numbers they become */
     QUICK_NS = 500000000, /* a keeper that lived no longer than this died of its start */
-    QUICK_MAX = 5,        /* so many in a row, and the session is said to have failed; attempts go on */
+    FAILED_S = 10,        /* nothing but such deaths for so long, and the session is said to have failed */
     PAUSE_MIN_MS = 50,
-    PAUSE_MAX_MS = 5000,
+    PAUSE_MAX_MS = 500,
+    PAUSE_FAILED_MS = 5000,
     LOOK_MS = 1000, /* how often a keeper that is not our child any more is looked at */
 };
 
@@ -121,15 +122,16 @@ static void await_end(pm_guard *g)
 /* After failures in a row wait longer each time, but never give up: one day there is memory again for a process. */
 static void pause_after(pm_guard *g, int failures)
 {
-    int ms = failures > 7 ? PAUSE_MAX_MS : PAUSE_MIN_MS << (failures - 1);
+    int ms = failures > 4 ? PAUSE_MAX_MS : PAUSE_MIN_MS << (failures - 1);
     struct pollfd p = {.fd = g->stop, .events = POLLIN};
-    poll(&p, 1, ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms);
+    poll(&p, 1, g->failed ? PAUSE_FAILED_MS : ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS);
 }
 
 static void *guard(void *arg)
 {
     pm_guard *g = arg;
     int failures = 0;
+    uint64_t well = pm__os_now(); /* up to when there was a keeper that lived */
     pthread_setname_np(pthread_self(), "plasmid-guard");
     while (!g->stopping) {
         uint64_t began = pm__os_now();
@@ -137,10 +139,11 @@ static void *guard(void *arg)
             await_end(g);
         bool quick = pm__os_now() - began < QUICK_NS;
         failures = quick ? failures + 1 : 0;
-        if ((failures > QUICK_MAX) != g->failed) {
-            g->failed = failures > QUICK_MAX;
-            pm__fail(g->a, g->failed ? "the session's keeper dies as soon as it is started" : "");
-        }
+        if (!quick)
+            well = pm__os_now();
+        g->failed = pm__os_now() - well > FAILED_S * UINT64_C(1000000000);
+        if (g->failed) /* a keeper that gets as far as its loop takes it back */
+            pm__fail(g->a, "the session's keeper dies as soon as it is started");
         if (failures > 1)
             pause_after(g, failures - 1);
         if (!g->stopping)

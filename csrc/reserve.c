@@ -126,8 +126,8 @@ static int stock_up(pm_arena *a, pm_patience how)
 int pm__reserve_take(pm_arena *a, pm_patience how, uint64_t *slot)
 {
     int rc = PM_OK;
-    if (a->gone)
-        return PM_EGONE;
+    if (pm__inherited(a) || a->gone)
+        return pm__inherited(a) ? PM_EFORKED : PM_EGONE;
     for (int tries = 0; rc == PM_OK && tries < 3; tries++) {
         if (pop(a, slot))
             return PM_OK;

@@ -12,6 +12,14 @@ static pm_ref put(const world *w, uint64_t value)
     return ref;
 }
 
+/* One that other processes may hold, too. */
+static pm_ref put_shared(const world *w, uint64_t value)
+{
+    pm_ref ref = put(w, value);
+    pm_share(w->a, ref.slot);
+    return ref;
+}
+
 static uint64_t value_of(const world *w, pm_ref ref)
 {
     pm_view v;
@@ -205,7 +213,8 @@ TEST(object_that_contains_itself_is_refused)
     world w = world_new();
     pm_stats then = stats(&w);
     pm_ref ref, inner[3] = {put(&w, 1), {0, 0}, put(&w, 2)};
-    pm_ref next = put(&w, 3); /* the slot that the container will get */
+    pm_ref next; /* the slot that the container will get */
+    DO(pm_create(w.a, PM_WAIT, 10, NULL, 0, &next));
     drop(&w, next);
     inner[1] = (pm_ref){next.slot, next.generation + 1};
     DO(pm_create(w.a, PM_WAIT, 10, inner, 3, &ref));
@@ -318,8 +327,11 @@ TEST(full_tables_are_told_and_nothing_is_half_done)
     } tables[] = {{&h->entries}, {&h->holds}};
     for (int i = 0; i < 2; i++) {
         uint64_t capacity = tables[i].pool->capacity;
+        int n = 0, rc;
         tables[i].pool->capacity = tables[i].pool->high.v; /* nobody else is here to see it */
-        CHECK(pm_put(w.a, PM_WAIT, "x", 1, &ref) == PM_ETABLE);
+        while ((rc = pm_put(w.a, PM_WAIT, "x", 1, &ref)) == PM_OK)
+            CHECK(n++ < PM_RESERVE); /* out of stock */
+        CHECK(rc == PM_ETABLE);
         CHECK(pm_create(w.a, PM_WAIT, 1000, NULL, 0, &ref) == PM_ETABLE);
         clean(&w);
         tables[i].pool->capacity = capacity;
@@ -407,7 +419,7 @@ TEST(threads_share_a_process_references)
     pthread_t t[4];
     DO(pm_open_fd(w.a->fd, PM_GUEST, -1, -1, &other.a));
     for (uint64_t i = 0; i < 8; i++)
-        w.b->refs[i] = put(&w, i); /* another process keeps them alive */
+        w.b->refs[i] = put_shared(&w, i); /* another process keeps them alive */
     for (int i = 0; i < 4; i++)
         CHECK(pthread_create(&t[i], NULL, churn, &other) == 0);
     for (int i = 0; i < 4; i++)
@@ -438,7 +450,7 @@ TEST(hold_during_the_last_drop_finds_the_object_or_finds_it_gone)
     world w = world_new();
     pm_stats then = stats(&w);
     pthread_t opener;
-    pm_ref ref = put(&w, 1);
+    pm_ref ref = put_shared(&w, 1);
     CHECK(pthread_create(&opener, NULL, open_later, &w) == 0);
     gate_arm(&w, "LOGGED"); /* inside the last drop */
     pthread_t holder;
@@ -513,7 +525,7 @@ TEST(seal_is_completed_if_its_process_dies_after_the_commit)
 static void put_inner(world *w)
 {
     for (uint64_t i = 0; i < 40; i++)
-        w->b->refs[i] = i % 2 ? put(w, i) : build(w, 300, (int)i, NULL, 0);
+        w->b->refs[i] = i % 2 ? put_shared(w, i) : build(w, 300, (int)i, NULL, 0);
 }
 
 static void check_inner(world *w, bool died)
@@ -605,7 +617,7 @@ TEST(death_in_the_last_drop_of_a_named_container)
 
 static void act_name_and_find(world *w)
 {
-    pm_ref ref = put(w, 3), found;
+    pm_ref ref = put(w, 3), found; /* named, so no longer its own */
     DO(pm_name(w->a, PM_WAIT, ref.slot, KEY));
     drop(w, ref);
     CHECK(pm_find(w->a, PM_WAIT, KEY, &found) == PM_ENOTFOUND);
@@ -650,7 +662,7 @@ static void fragment(world *w)
 static void act_fill(world *w)
 {
     pm_ref ref;
-    while (pm_create(w->a, PM_WAIT, 100000, NULL, 0, &ref) == PM_OK)
+    while (pm_create(w->a, PM_WAIT, 900000, NULL, 0, &ref) == PM_OK)
         continue;
 }
 

@@ -444,10 +444,10 @@ TEST(submit_that_finds_no_room_gives_back_what_it_took)
 /* Others fill the table while a large submit is between two of its steps. */
 static void *fill_table(void *arg)
 {
-    pm_pool_shm *holds = arg;
-    while (*(volatile uint64_t *)&holds->live.v < 100)
-        pm_cpu_relax();
-    *(volatile uint64_t *)&holds->capacity = 300;
+    world *w = arg;
+    gate_await(w);
+    w->a->h->holds.capacity = w->a->h->holds.live.v;
+    gate_open(w);
     return NULL;
 }
 
@@ -455,17 +455,18 @@ TEST(submit_that_runs_out_of_room_half_way_gives_back_what_it_took)
 {
     world w = world_new();
     pm_stats then = stats(&w);
-    pm_ref function = put(&w, 1), args[20], *out = calloc(60000, sizeof *out);
+    pm_ref function = put(&w, 1), args[20], *out = calloc(600, sizeof *out);
     pm_task_argument given[20];
     for (int i = 0; i < 20; i++) {
         args[i] = i % 2 ? submit_one(&w) : put(&w, 1);
         given[i] = (pm_task_argument){args[i].slot, true};
     }
     const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .args = given, .nargs = 20,
-                               .nrets = 60000, .cpu = CPU};
+                               .nrets = 600, .cpu = CPU};
     pthread_t t;
     uint64_t capacity = w.a->h->holds.capacity;
-    CHECK(pthread_create(&t, NULL, fill_table, &w.a->h->holds) == 0);
+    CHECK(pthread_create(&t, NULL, fill_table, &w) == 0);
+    gate_arm(&w, "UNLOCKED");
     CHECK(submit_spec(&w, &spec, out) == PM_ETABLE);
     CHECK(pthread_join(t, NULL) == 0);
     w.a->h->holds.capacity = capacity;

@@ -35,12 +35,13 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
 
 
 def descriptors() -> list[str]:
-    """What this process has open; not the arena, which views and references keep."""
+    """What this process has open; not what an arena has until its last view and reference are gone."""
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the folder itself
-            found.append(os.readlink(f"/proc/self/fd/{fd}").partition(":[")[0])
-    return sorted(name for name in found if not name.startswith("/memfd:plasmid "))
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    kept = ("/memfd:plasmid ", "anon_inode:[eventfd]")
+    return sorted(name for name in found if not name.startswith(kept))
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_put_starts_a_session_once(engines: list[FakeEngine]) -> None:
 def test_put_refuses_a_ref_of_an_earlier_session_too(engines: list[FakeEngine]) -> None:
     ref = plasmid.put(1)
     plasmid.shutdown()
-    with pytest.raises(TypeError, match="list"):
+    with pytest.raises(TypeError, match="earlier session"):
         plasmid.put(ref)
 
 

@@ -1,1 +1,1 @@
-"""The compiled layer: the C core (csrc) as a few Python classes. Nothing above the engine imports it."""
+"""The compiled layer: the C core (csrc) as a few classes. Nothing above the engine imports it."""

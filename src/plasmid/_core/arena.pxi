@@ -15,11 +15,13 @@ cdef enum:
 cdef class Arena:
     """The arena of a session, mapped into this process, and this process's place in it.
 
-    `hooks` is the engine's: load(buffer, refs) makes a value of stored bytes, failed(error) raises a stored exception, future(ref).
+    `hooks` is the engine's: load(buffer, refs) makes a value of stored bytes, failed(error) raises
+    a stored exception, future(ref).
 
-    Processes and threads: all methods may be called from any thread. Those that may sleep (wait, next_task, and any
-    that finds the lock busy) do so without the GIL and see signals. After fork() every method raises SessionError in
-    the child. Failures of the arena itself are StoreCorruptError, StoreLockedError, SessionError.
+    Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
+    next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
+    every method raises SessionError in the child. Failures of the arena itself are
+    StoreCorruptError, StoreLockedError, SessionError.
     """
     cdef _c.pm_arena *_a
     cdef readonly bytes session
@@ -28,7 +30,8 @@ cdef class Arena:
 
     @staticmethod
     def create(heap_bytes, cpus):
-        """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process is its driver."""
+        """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process
+        is its driver."""
         cdef Arena self = Arena.__new__(Arena)
         cdef uint64_t heap = heap_bytes, units = cpus
         cdef int rc
@@ -40,8 +43,9 @@ cdef class Arena:
 
     @staticmethod
     def attach(int fd, int kind, int driver_pidfd=-1, int bell=-1):
-        """Join the arena behind fd as core.KEEPER, WORKER or GUEST. When the driver behind the pidfd ends, a keeper or
-        worker is killed at once by a C thread; a guest's calls raise SessionError. The descriptors stay the caller's and must stay open."""
+        """Join the arena behind fd as core.KEEPER, WORKER or GUEST. When the driver behind the
+        pidfd ends, a keeper or worker is killed at once by a C thread; a guest's calls raise
+        SessionError. The descriptors stay the caller's and must stay open."""
         cdef Arena self = Arena.__new__(Arena)
         cdef int rc
         with nogil:
@@ -63,7 +67,8 @@ cdef class Arena:
             raise _exceptions.SessionError("the session has been shut down")
         if _c.pm_is_inherited(self._a):
             raise _exceptions.SessionError(
-                "this process is a fork of a member of the session; call init() in it, or start it another way"
+                "this process is a fork of a member of the session; call init() in it, or start it "
+                "another way"
             )
         return self._a
 
@@ -78,7 +83,8 @@ cdef class Arena:
         return self._a.bell
 
     def set_bell(self, int fd):
-        """Ring this eventfd when the keeper should look. Once, before anybody joins; the arena keeps a copy of the descriptor."""
+        """Ring this eventfd when the keeper should look. Once, before anybody joins; the arena
+        keeps a copy of the descriptor."""
         check(_c.pm_set_bell(self.live(), fd), "keep the keeper's bell")
 
     @property
@@ -106,13 +112,19 @@ cdef class Arena:
         for i in range(_c.pm__client_high(a)):
             if a.clients[i].kind.v:
                 found.append(
-                    Client(i, a.clients[i].epoch.v, a.clients[i].kind.v, a.clients[i].pid.v, a.clients[i].start_time.v)
+                    Client(
+                        i,
+                        a.clients[i].epoch.v,
+                        a.clients[i].kind.v,
+                        a.clients[i].pid.v,
+                        a.clients[i].start_time.v,
+                    )
                 )
         return found
 
     def sweep(self, uint64_t slot, uint64_t epoch, int64_t cause):
-        """Give back what a dead client held; retry or fail what it ran. cause: exit status, -signal, or CAUSE_UNKNOWN.
-        False if it is alive, or was swept before."""
+        """Give back what a dead client held; retry or fail what it ran. cause: exit status,
+        -signal, or CAUSE_UNKNOWN. False if it is alive, or was swept before."""
         cdef _c.pm_arena *a = self.live()
         cdef int rc = _c.PM_EAGAIN
         while again(rc):
@@ -127,7 +139,8 @@ cdef class Arena:
         _c.pm__wake_everyone(self.live())
 
     def set_aside(self, uint64_t slot, uint64_t epoch):
-        """That worker has been stopped: if it runs nothing, others come in its place until it goes on."""
+        """That worker has been stopped: if it runs nothing, others come in its place until it goes
+        on."""
         cdef _c.pm_arena *a = self.live()
         cdef int rc = _c.PM_EAGAIN
         while again(rc):
@@ -149,7 +162,9 @@ cdef class Arena:
     def set_boot(self, bytes blob):
         """Keep the session's configuration in the arena; once."""
         cdef ObjectRef ref = self.put_bytes(blob)
-        check(_c.pm_set_boot(self.live(), _c.PM_WAIT, ref.slot), "store the session's configuration")
+        check(
+            _c.pm_set_boot(self.live(), _c.PM_WAIT, ref.slot), "store the session's configuration"
+        )
 
     def boot(self):
         cdef _c.pm_ref ref
@@ -160,7 +175,8 @@ cdef class Arena:
         return PyBytes_FromStringAndSize(<const char *>view.data, view.size)
 
     def set_failure(self, bytes why):
-        """Say why no worker can be started, b"" that they can again. Meanwhile waiting calls raise SessionError with it."""
+        """Say why no worker can be started, b"" that they can again. Meanwhile waiting calls raise
+        SessionError with it."""
         _c.pm_fail(self.live(), why)
 
     def failure(self):
@@ -172,7 +188,8 @@ cdef class Arena:
         return _c.pm_has_surplus(self.live())
 
     def check(self):
-        """Prove every invariant of the arena; StoreCorruptError names what is wrong. Takes the lock for O(everything)."""
+        """Prove every invariant of the arena; StoreCorruptError names what is wrong. Takes the lock
+        for O(everything)."""
         cdef _c.pm_arena *a = self.live()
         cdef char why[512]
         cdef int rc = _c.PM_EAGAIN
@@ -196,7 +213,8 @@ cdef class Arena:
         return found
 
     def dump(self, uint64_t most=100):
-        """The arena as text for people, at most that many records of each table. Takes the lock while it formats."""
+        """The arena as text for people, at most that many records of each table. Takes the lock
+        while it formats."""
         cdef _c.pm_arena *a = self.live()
         cdef char *text = NULL
         cdef int rc = _c.PM_EAGAIN
@@ -219,7 +237,8 @@ cdef class Arena:
         return _c.pm_is_ending(self.live())
 
     def leave(self):
-        """Leave the session. Views of its objects stay valid as long as they live; every other use raises SessionError."""
+        """Leave the session. Views of its objects stay valid as long as they live; every other use
+        raises SessionError."""
         cdef _c.pm_arena *a = self.live()
         self._left = True
         with nogil:
@@ -228,7 +247,8 @@ cdef class Arena:
     # ---- objects
 
     def put_small(self, value):
-        """A reference to a sealed None, bool, int of 64 bits, float, short str or bytes; None for any other value."""
+        """A reference to a sealed None, bool, int of 64 bits, float, short str or bytes; None for
+        any other value."""
         cdef unsigned char raw[_c.PM_INLINE]
         cdef Py_ssize_t size = encode_small(value, raw, _c.PM_INLINE)
         if size == 0:
@@ -256,7 +276,8 @@ cdef class Arena:
     def create_object(self, uint64_t nbytes, refs):
         """A Pending object of nbytes that contains these references (a sequence of ObjectRef).
 
-        Raises ObjectStoreFullError when no free block is that large. Cost: a block, and the lock once per 16 references."""
+        Raises ObjectStoreFullError when no free block is that large. Cost: a block, and the lock
+        once per 16 references."""
         cdef _c.pm_arena *a = self.live()
         cdef Py_ssize_t i, n = len(refs)
         cdef _c.pm_ref out
@@ -277,8 +298,9 @@ cdef class Arena:
             PyMem_Free(table)
         if rc == _c.PM_EFULL:
             raise _exceptions.ObjectStoreFullError(
-                f"put: an object of {nbytes} bytes does not fit into the object store of {a.h.heap_bytes} bytes as it "
-                "is filled now. Drop references (and arrays that are views of objects), or give init() a larger object_store_memory."
+                f"put: an object of {nbytes} bytes does not fit into the object store of "
+                f"{a.h.heap_bytes} bytes as it is filled now. Drop references (and arrays that are "
+                "views of objects), or give init() a larger object_store_memory."
             )
         check(rc, f"create an object of {nbytes} bytes")
         cdef Pending pending = Pending.__new__(Pending)
@@ -297,7 +319,9 @@ cdef class Arena:
         if type(ref) is not ObjectRef:
             raise TypeError(f"expected an ObjectRef, not {type(ref).__name__}")
         if (<ObjectRef>ref)._arena is not self:
-            raise _exceptions.ObjectLostError(f"{ref!r} belongs to a session that has been shut down")
+            raise _exceptions.ObjectLostError(
+                f"{ref!r} belongs to a session that has been shut down"
+            )
         out.slot = (<ObjectRef>ref).slot
         out.generation = (<ObjectRef>ref).generation
         return out
@@ -334,7 +358,9 @@ cdef class Arena:
         else:
             refs = [self._hold(view.refs[i]) for i in range(view.nrefs)] if view.nrefs else ()
             if view.is_inline:
-                value = self.hooks.load(PyBytes_FromStringAndSize(<const char *>view.data, view.size), refs)
+                value = self.hooks.load(
+                    PyBytes_FromStringAndSize(<const char *>view.data, view.size), refs
+                )
             else:
                 value = self.hooks.load(_new_buffer(self, slot, &view), refs)
         if view.state == _c.PM_FAILED and raising:
@@ -351,7 +377,8 @@ cdef class Arena:
         return _new_ref(self, ref.slot, ref.generation)
 
     def ref_from_id(self, bytes binary):
-        """The reference with this id. ObjectLostError if it is of another session or no longer alive."""
+        """The reference with this id. ObjectLostError if it is of another session or no longer
+        alive."""
         cdef _c.pm_ref ref
         cdef uint32_t slot
         self.live()
@@ -395,10 +422,12 @@ cdef class Arena:
     # ---- waiting
 
     def wait(self, list refs, uint64_t need, timeout, bint working=False):
-        """Sleep until `need` of the references have values. timeout in seconds or None. False if it ran out; None,
-        if the caller is `working` on a task, when one that produces a reference may be queued with no worker to take it.
+        """Sleep until `need` of the references have values. timeout in seconds or None. False if it
+        ran out; None, if the caller is `working` on a task, when one that produces a reference may
+        be queued with no worker to take it.
 
-        Without the GIL; a signal handler that raises ends it. Cost: a load a reference, and the lock once per 16 not waited for before."""
+        Without the GIL; a signal handler that raises ends it. Cost: a load a reference, and the
+        lock once per 16 not waited for before."""
         cdef _c.pm_arena *a = self.live()
         cdef uint64_t n = len(refs), deadline = 0
         cdef uint64_t *slots = self._slots(refs)
@@ -443,7 +472,8 @@ cdef const unsigned char *_key(bytes key) except NULL:
 @cython.final
 @cython.no_gc
 cdef class Pending:
-    """An object being written. write() its bytes, then seal() it once; dropped unsealed, it gives everything back.
+    """An object being written. write() its bytes, then seal() it once; dropped unsealed, it gives
+    everything back.
 
     Processes and threads: disjoint pieces may be written by several threads at once.
     """

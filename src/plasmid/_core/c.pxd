@@ -164,7 +164,9 @@ cdef extern from "plasmid.h" nogil:
     int pm_boot(pm_arena *a, pm_patience how, pm_ref *out)
 
     int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out)
-    int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+    int pm_create(
+        pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out
+    )
     int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
     int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bint failed)
@@ -179,18 +181,34 @@ cdef extern from "plasmid.h" nogil:
     int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)
 
-    int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline, bint working)
+    int pm_wait(
+        pm_arena *a,
+        const uint64_t *slots,
+        uint64_t n,
+        uint64_t need,
+        uint64_t deadline,
+        bint working,
+    )
 
-    int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out)
+    int pm_submit(
+        pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out
+    )
     int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
     int pm_take_awaited(
-        pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *start, pm_running *out
+        pm_arena *a,
+        pm_patience how,
+        const uint64_t *slots,
+        uint64_t n,
+        uint64_t *start,
+        pm_running *out,
     )
     int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *start)
     pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
-    int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next)
+    int pm_finish(
+        pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next
+    )
     int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
     int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
@@ -203,7 +221,9 @@ cdef extern from "plasmid.h" nogil:
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     int pm_dump(pm_arena *a, uint64_t most, char **text)
 
-    int pm_guard_start(pm_arena *a, char **argv, char **envp, const int *fds, int nfds, pm_guard **out)
+    int pm_guard_start(
+        pm_arena *a, char **argv, char **envp, const int *fds, int nfds, pm_guard **out
+    )
     int pm_guard_pid(const pm_guard *g)
     bint pm_guard_failed(const pm_guard *g)
     void pm_guard_stop(pm_guard *g)

@@ -21,9 +21,12 @@ class Client(NamedTuple):
     start_time: int
 
 class Hooks(Protocol):
-    load: Callable[[Any, Sequence[ObjectRef]], Any]
-    failed: Callable[[Any], Any]
-    future: Callable[[ObjectRef], Future[Any]]
+    @property
+    def load(self) -> Callable[[Any, Sequence[ObjectRef]], Any]: ...
+    @property
+    def failed(self) -> Callable[[Any], Any]: ...
+    @property
+    def future(self) -> Callable[[ObjectRef], Future[Any]]: ...
 
 @final
 class ObjectRef:

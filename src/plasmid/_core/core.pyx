@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
 """The C core for Python: convert, check, wrap.
 
-Part of the file is in the .pxi files it includes, one thought each; they are one module because two that each link
-the core would get two copies of its statics.
+Part of the file is in the .pxi files it includes, one thought each; they are one module because two
+that each link the core would get two copies of its statics.
 
     errors.pxi   error code -> exception
     small.pxi    tiny values as tagged bytes
@@ -12,9 +12,9 @@ the core would get two copies of its statics.
     guard.pxi    Guard: keeps the keeper alive
     system.pxi   system calls that Python's os module does not have
 
-An operation is tried under the GIL (about 2 us of spinning for the arena's lock); when the lock is busy it is called
-again without the GIL, in slices of 100 ms between which signals are seen. C never calls back into Python, so no lock of the
-core is ever held while Python code runs.
+An operation is tried under the GIL (about 2 us of spinning for the arena's lock); when the lock is
+busy it is called again without the GIL, in slices of 100 ms between which signals are seen. C never
+calls back into Python, so no lock of the core is ever held while Python code runs.
 """
 
 cimport cython

@@ -30,7 +30,8 @@ cdef int check(int rc, str doing) except -1:
 
 
 cdef inline bint again(int rc) except -1:
-    """Whether to try once more: the lock is busy, or a signal came (whose handler runs here and may raise)."""
+    """Whether to try once more: the lock is busy, or a signal came (whose handler runs here and may
+    raise)."""
     if rc != _c.PM_EAGAIN and rc != _c.PM_EINTR:
         return False
     PyErr_CheckSignals()

@@ -4,8 +4,9 @@
 @cython.final
 @cython.no_gc
 cdef class Guard:
-    """Runs argv as the session's keeper, in a kernel session of its own, and starts it again whenever it ends or is
-    stopped; while that fails, the arena says so to those who wait. fds become its descriptors 3, 4, ... Raises OSError if it cannot be started at all.
+    """Runs argv as the session's keeper, in a kernel session of its own, and starts it again
+    whenever it ends or is stopped; while that fails, the arena says so to those who wait. fds
+    become its descriptors 3, 4, ... Raises OSError if it cannot be started at all.
 
     Processes and threads: works in a C thread, without Python, until stop()."""
     cdef _c.pm_guard *_g

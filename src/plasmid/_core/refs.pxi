@@ -16,11 +16,13 @@ cdef ObjectRef _new_ref(Arena arena, uint64_t slot, uint64_t generation):
 cdef class ObjectRef:
     """A reference to an object of the store, or to the result of a task that has not finished.
 
-    The object lives while any process has a reference to it, a view of it, or another object contains a reference.
-    Equality and hash are those of the id. Cost of a further reference in a process that has one: an atomic increment.
+    The object lives while any process has a reference to it, a view of it, or another object
+    contains a reference. Equality and hash are those of the id. Cost of a further reference in a
+    process that has one: an atomic increment.
 
-    Processes and threads: may be used from any thread and sent to any process of the session inside arguments,
-    results and stored objects. Dropping one never blocks. In a forked child it may be dropped, and nothing else.
+    Processes and threads: may be used from any thread and sent to any process of the session inside
+    arguments, results and stored objects. Dropping one never blocks. In a forked child it may be
+    dropped, and nothing else.
     """
     cdef Arena _arena
     cdef readonly uint64_t slot
@@ -31,7 +33,9 @@ cdef class ObjectRef:
         raise TypeError("an ObjectRef comes from put() or from a task, it cannot be made by hand")
 
     def __dealloc__(self):
-        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(self._arena._a):
+        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(
+            self._arena._a
+        ):
             _c.pm_drop(self._arena._a, self.slot)
 
     def binary(self):
@@ -77,7 +81,8 @@ cdef class ObjectRef:
         return f"ObjectRef({self.hex()})"
 
     def __reduce__(self):
-        """Pickled by the user, outside of plasmid: the id. It can be read back in a process of the session while the object lives."""
+        """Pickled by the user, outside of plasmid: the id. It can be read back in a process of the
+        session while the object lives."""
         return _ref_from_id, (self.binary(),)
 
 
@@ -91,7 +96,9 @@ def set_current(arena):
 
 def _ref_from_id(bytes binary):
     if _current is None:
-        raise _exceptions.SessionError("an ObjectRef can be unpickled only in a process that has joined the session")
+        raise _exceptions.SessionError(
+            "an ObjectRef can be unpickled only in a process that has joined the session"
+        )
     return _current.ref_from_id(binary)
 
 
@@ -100,8 +107,8 @@ def _ref_from_id(bytes binary):
 cdef class Buffer:
     """The stored bytes of one object, read-only and 64-byte aligned, through the buffer protocol.
 
-    Owns a pin: while it or a view of it lives, the bytes stay where they are. They lie in a read-only map, so not
-    even C code with a stray pointer can change them.
+    Owns a pin: while it or a view of it lives, the bytes stay where they are. They lie in a
+    read-only map, so not even C code with a stray pointer can change them.
     """
     cdef Arena _arena
     cdef uint64_t _slot
@@ -109,7 +116,9 @@ cdef class Buffer:
     cdef uint64_t _size
 
     def __dealloc__(self):
-        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(self._arena._a):
+        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(
+            self._arena._a
+        ):
             _c.pm_unpin(self._arena._a, self._slot)
 
     def __getbuffer__(self, Py_buffer *view, int flags):

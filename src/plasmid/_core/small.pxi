@@ -1,5 +1,5 @@
-# Tiny values, stored as one tag byte and their bytes: no pickle, no header. Tags are below 0x10; what the serializer
-# stores begins with "P".
+# Tiny values, stored as one tag byte and their bytes: no pickle, no header. Tags are below 0x10;
+# what the serializer stores begins with "P".
 
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_FromLongLong
@@ -54,7 +54,8 @@ cdef Py_ssize_t encode_small(object value, unsigned char *out, Py_ssize_t room) 
         out[0] = TAG_FLOAT
         memcpy(out + 1, &real, 8)
         return 9
-    if kind is str and PyUnicode_IS_COMPACT_ASCII(value):  # others may hold lone surrogates: pickle knows how
+    # Text beyond ASCII may hold lone surrogates: pickle knows how.
+    if kind is str and PyUnicode_IS_COMPACT_ASCII(value):
         text = PyUnicode_AsUTF8AndSize(value, &size)
         if size + 1 > room:
             return 0
@@ -99,7 +100,8 @@ cdef object decode_small(const unsigned char *at, uint64_t size):
 
 
 def encode_error(error, Py_ssize_t room=_c.PM_INLINE):
-    """An exception of plasmid.exceptions as bytes that always fit: its class and what fits of its message."""
+    """An exception of plasmid.exceptions as bytes that always fit: its class and what fits of its
+    message."""
     head = b"\x0e" + type(error).__name__.encode() + b"\0"
     text = str(error).encode(errors="replace")
     if len(head) + len(text) > room:
@@ -120,4 +122,6 @@ cdef object decode_crash(const unsigned char *at, uint64_t size):
     memcpy(&pid, at + 1, 8)
     memcpy(&cause, at + 9, 8)
     name = PyBytes_FromStringAndSize(<const char *>at + 17, size - 17).decode(errors="replace")
-    return _exceptions.WorkerCrashedError.died(name, pid, None if cause == _c.PM_CAUSE_UNKNOWN else cause)
+    return _exceptions.WorkerCrashedError.died(
+        name, pid, None if cause == _c.PM_CAUSE_UNKNOWN else cause
+    )

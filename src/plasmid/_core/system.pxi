@@ -2,7 +2,8 @@
 
 
 def adopt_orphans():
-    """Make this process the parent of its descendants whose own parent has ended, so that it learns how they end."""
+    """Make this process the parent of its descendants whose own parent has ended, so that it learns
+    how they end."""
     _system(_c.prctl(_c.PR_SET_CHILD_SUBREAPER, 1), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 

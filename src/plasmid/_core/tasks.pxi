@@ -25,9 +25,10 @@ def submit(
 ):
     """Queue a task; the list of its results' references.
 
-    payload: packed arguments of at most TASK_INLINE_BYTES, or None and `packed`, an object that holds them. args:
-    references that the task keeps; it starts when the first `waits` of them have values. cpu in 1/10000 CPU. retries
-    after deaths of its worker; RETRY_ALWAYS. Cost: the lock once, for up to 4 references and 4 results.
+    payload: packed arguments of at most TASK_INLINE_BYTES, or None and `packed`, an object that
+    holds them. args: references that the task keeps; it starts when the first `waits` of them have
+    values. cpu in 1/10000 CPU. retries after deaths of its worker; RETRY_ALWAYS. Cost: the lock
+    once, for up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
@@ -71,7 +72,8 @@ def submit(
         with nogil:  # not interruptible half-way: a signal is seen after the submit
             while rc == _c.PM_EAGAIN or (rc == _c.PM_ESTOPPED and progress.task):
                 rc = _c.pm_submit(a, _c.PM_WAIT, &spec, &progress, rets)
-    made = [_new_ref(arena, rets[i].slot, rets[i].generation) for i in range(<Py_ssize_t>progress.made)]
+    n = <Py_ssize_t>progress.made
+    made = [_new_ref(arena, rets[i].slot, rets[i].generation) for i in range(n)]
     check(rc, f"submit {name.decode(errors='replace')}()")
     return made
 
@@ -116,18 +118,23 @@ cdef class Running:
         return PyBytes_FromStringAndSize(<const char *>self._t.payload, self._t.size)
 
     def argument(self, uint64_t i):
-        """The value of the i-th reference argument; if it is an exception, hooks.failed raises it."""
+        """The value of the i-th reference argument; if it is an exception, hooks.failed raises
+        it."""
         return self._read(self._at(i).slot)
 
     cdef object _read(self, uint64_t slot):
-        """Of an entry that the task holds. Reading few bytes needs no reference of this process, a view does."""
+        """Of an entry that the task holds. Reading few bytes needs no reference of this process, a
+        view does."""
         cdef _c.pm_view view
         check(_c.pm_look(self._arena._a, slot, &view), "read what a task takes")
-        holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(_c.pm_ref_of(self._arena._a, slot))
+        holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(
+            _c.pm_ref_of(self._arena._a, slot)
+        )
         return self._arena._read(slot, True)
 
     def kept_refs(self):
-        """References of the arguments that it does not wait for: those inside of values, in their order."""
+        """References of the arguments that it does not wait for: those inside of values, in their
+        order."""
         cdef uint64_t i
         return [self._arena._hold(self._at(i)) for i in range(self._t.nargs) if not self._waits(i)]
 
@@ -177,9 +184,10 @@ cdef class Running:
         check(rc, "retry a task")
 
     def finish(self, list results, failed, bint take):
-        """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as stored) or a written
-        Pending. failed: all of them are exceptions. With `take`, returns the next Running or None, taken in the
-        same lock hold. Raises ValueError, with nothing ended, if a result contains a reference to itself."""
+        """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as
+        stored) or a written Pending. failed: all of them are exceptions. With `take`, returns the
+        next Running or None, taken in the same lock hold. Raises ValueError, with nothing ended, if
+        a result contains a reference to itself."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef _c.pm_result few[4]
         cdef _c.pm_result *all_ = few
@@ -210,7 +218,9 @@ cdef class Running:
             if rc == _c.PM_EAGAIN:
                 with nogil:
                     while rc == _c.PM_EAGAIN:
-                        rc = _c.pm_finish(a, _c.PM_WAIT, self._t.task, all_, &next_ if take else NULL)
+                        rc = _c.pm_finish(
+                            a, _c.PM_WAIT, self._t.task, all_, &next_ if take else NULL
+                        )
         finally:
             if n > 4:
                 PyMem_Free(all_)
@@ -226,7 +236,8 @@ cdef Running _running(Arena arena, const _c.pm_running *t):
 
 
 def next_task(Arena arena not None, timeout=None):
-    """Sleep until there is a task to run, and take it. None after `timeout` seconds, or when the session has ended."""
+    """Sleep until there is a task to run, and take it. None after `timeout` seconds, or when the
+    session has ended."""
     cdef _c.pm_arena *a = arena.live()
     cdef uint64_t deadline = 0
     cdef _c.pm_running out
@@ -243,7 +254,8 @@ def next_task(Arena arena not None, timeout=None):
 
 
 def take_awaited(Arena arena not None, list refs):
-    """Take a queued task that produces one of these references: its waiter has nothing better to do. None if none is queued."""
+    """Take a queued task that produces one of these references: its waiter has nothing better to
+    do. None if none is queued."""
     cdef _c.pm_arena *a = arena.live()
     cdef uint64_t start = 0, n = len(refs)
     cdef uint64_t *slots = arena._slots(refs)

@@ -8,5 +8,6 @@ __all__ = ["memory_summary"]
 
 
 def memory_summary(*_args: object, **_options: object) -> str:
-    """What is in the object store, as text for people. Ray's arguments choose among tables that do not exist here."""
+    """What is in the object store, as text for people. Ray's arguments choose among tables that do
+    not exist here."""
     return current.get_engine().memory_summary()

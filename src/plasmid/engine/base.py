@@ -210,8 +210,8 @@ class Engine(ABC):
 
     @abstractmethod
     def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
-        """Of each ref: "node_ids" (empty while it is not there), "object_size" in bytes (None then),
-        "did_spill"."""
+        """Of each ref: "node_ids" (empty while it is not there), "object_size" in bytes (None
+        then), "did_spill"."""
 
     @abstractmethod
     def memory_summary(self) -> str:

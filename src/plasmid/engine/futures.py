@@ -14,8 +14,9 @@ from plasmid.exceptions import PlasmidError
 class Futures:
     """Completes futures as their references get values.
 
-    Processes and threads: `future` may be called from any thread and does not block. The thread starts with the first future, sleeps
-    in one wait for all of them, and ends with the session. What a future's callbacks do, they do in that thread.
+    Processes and threads: `future` may be called from any thread and does not block. The thread
+    starts with the first future, sleeps in one wait for all of them, and ends with the session.
+    What a future's callbacks do, they do in that thread.
     """
 
     def __init__(self, arena: core.Arena, read: Callable[[core.ObjectRef], Any]) -> None:
@@ -45,8 +46,8 @@ class Futures:
         return made
 
     def close(self, patience: float = 5.0) -> None:
-        """Return when the thread has ended, as it does with the session. Not for ever: it may be in a callback that
-        waits for what the caller holds."""
+        """Return when the thread has ended, as it does with the session. Not for ever: it may be in
+        a callback that waits for what the caller holds."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
@@ -65,7 +66,8 @@ class Futures:
                     future.set_exception(error)
 
     def _to_wait_for(self) -> list[core.ObjectRef]:
-        """All references, and a bell that ends the wait when another comes: an object that is sealed then."""
+        """All references, and a bell that ends the wait when another comes: an object that is
+        sealed then."""
         bell = self._arena.create_object(1, ())
         with self._lock:
             self._bell = bell

@@ -1,17 +1,17 @@
 """The engine of one machine: the API's calls, done on the arena.
 
-    api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
-              │
-              ├─ packing    arguments and results <-> stored bytes
-              ├─ running    the task that this thread runs, if it is a worker's
-              └─ futures    concurrent.futures over references
+api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
+          │
+          ├─ packing    arguments and results <-> stored bytes
+          ├─ running    the task that this thread runs, if it is a worker's
+          └─ futures    concurrent.futures over references
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakValueDictionary
@@ -28,7 +28,6 @@ from plasmid.exceptions import (
     SessionError,
     TaskUnschedulableError,
 )
-
 from plasmid.runtime.limits import most_workers
 
 if TYPE_CHECKING:
@@ -39,13 +38,15 @@ CROWDED_SECONDS = 0.1
 """How long a task that could run another on its stack leaves it to a new worker."""
 
 INLINE_DEPTH = 32
-"""So many tasks may run inside each other on one worker's stack before more workers are preferred."""
+"""So many tasks may run inside each other on one worker's stack before more workers are
+preferred."""
 
 serialize.register_ref_type(core.ObjectRef)
 
 
 class Exported:
-    """A function that the session knows: it does as long as somebody here has this, or its session ends."""
+    """A function that the session knows: it does as long as somebody here has this, or its session
+    ends."""
 
     __slots__ = ("__weakref__", "name", "ref")
 
@@ -79,8 +80,8 @@ def start(config: SessionConfig) -> LocalEngine:
 class LocalEngine(Engine):
     """This process's part in a session of one machine.
 
-    Processes and threads: one per process. Any thread may call anything. In a worker, `running.task` tells
-    which task the calling thread runs.
+    Processes and threads: one per process. Any thread may call anything. In a worker,
+    `running.task` tells which task the calling thread runs.
     """
 
     ref_type = core.ObjectRef
@@ -176,9 +177,10 @@ class LocalEngine(Engine):
     def _help(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
         """Wait without a timeout inside a task: run queued tasks that are waited for on this stack.
 
-        When all of refs are needed they are run at once, so nesting needs neither further workers nor the keeper.
-        When only some are, or this stack is high already, other workers come first: only when there can be no more
-        of them is a task run here, which may be one that was not the first to finish.
+        When all of refs are needed they are run at once, so nesting needs neither further workers
+        nor the keeper. When only some are, or this stack is high already, other workers come first:
+        only when there can be no more of them is a task run here, which may be one that was not the
+        first to finish.
         """
         eager = need == len(refs) and task.depth < INLINE_DEPTH
         if not eager:
@@ -189,8 +191,8 @@ class LocalEngine(Engine):
                     task.run_inside(inner)
                     if sum(map(self._arena.is_ready, refs)) >= need:
                         return
-            # None: a task that we wait for is queued, and all workers are busy. If it is not for us to run, the
-            # keeper has been told, and we look again soon whether it could help.
+            # None: a task that we wait for is queued, and all workers are busy. If it is not for
+            # us to run, the keeper has been told, and we look again soon whether it could help.
             found = self._arena.wait(refs, need, None, working=True)
             if found is None and not eager and not self._is_crowded():
                 found = self._arena.wait(refs, need, CROWDED_SECONDS)
@@ -218,7 +220,7 @@ class LocalEngine(Engine):
         return handle
 
     def _publish(
-        self, stored: tuple[bytes, tuple[str, ...], list[core.ObjectRef]]
+        self, stored: tuple[bytes, tuple[str, ...], Sequence[core.ObjectRef]]
     ) -> core.ObjectRef:
         """The session's object for a pickled function: the same bytes are stored once."""
         content = hashlib.blake2b(repr(stored[1]).encode() + stored[0], digest_size=core.KEY_BYTES)
@@ -246,7 +248,10 @@ class LocalEngine(Engine):
         extra = None
         if options.retry_exceptions or cpu != CPU_UNITS:
             extra = (options.retry_exceptions, options.num_cpus)
-        arena, function = self._arena, handle.ref  # in this order: shutdown() takes them in the other
+        arena, function = (
+            self._arena,
+            handle.ref,
+        )  # in this order: shutdown() takes them in the other
         if function is None:
             raise SessionError("the session has been shut down")
         packed = packing.pack_arguments(arena, args, kwargs, extra)
@@ -346,7 +351,8 @@ class LocalEngine(Engine):
         core.set_current(None)
         session.close()
         self._futures.close()
-        # Remote functions and references of this session may live on; the shared memory must not, for their sake.
+        # Remote functions and references of this session may live on; the shared memory must not,
+        # for their sake.
         for handle in self._handles.values():
             handle.ref = None
         self._arena.hooks = _ENDED

@@ -1,8 +1,9 @@
 """Arguments and results between Python and the arena: what is stored for them, and back.
 
-Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them have left a None behind, and
-`where` says where each belongs (an index of args or a name of kwargs); `extra` is (retry_exceptions, num_cpus), or
-None for the defaults. A call with plain values only is one C pickle; the rest goes through the serializer.
+Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them
+have left a None behind, and `where` says where each belongs (an index of args or a name of kwargs);
+`extra` is (retry_exceptions, num_cpus), or None for the defaults. A call with plain values only is
+one C pickle; the rest goes through the serializer.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
 
 
 class Packed:
-    """Arguments ready for `core.submit`: payload or stored object, the references to keep, and how many of these
-    the task waits for."""
+    """Arguments ready for `core.submit`: payload or stored object, the references to keep, and how
+    many of these the task waits for."""
 
     __slots__ = ("payload", "refs", "stored", "waits")
 

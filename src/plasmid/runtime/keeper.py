@@ -125,7 +125,11 @@ class Keeper:
         self._on(self._listener.fileno(), self._admit)
         self._start_nursery()
         self._meet_clients()
+        if self._arena.failure():
+            self._arena.set_failure(b"")  # it was said of a keeper before this one
         self._arena.wake_all()  # whoever should have woken them may have died before it could
+        if self._arena.failure():
+            self._arena.set_failure(b"")  # of keepers before us; whether it lasts will be seen
         while True:
             self._hire()
             for fd, _ in self._poll.poll(self._timeout()):

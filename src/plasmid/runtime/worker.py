@@ -34,8 +34,8 @@ def main(start: WorkerStart) -> None:
 class Worker:
     """One process's task loop.
 
-    Processes and threads: runs tasks in the thread that calls run(), one on top of the other when a task waits for
-    tasks that nobody has taken.
+    Processes and threads: runs tasks in the thread that calls run(), one on top of the other when a
+    task waits for tasks that nobody has taken.
     """
 
     def __init__(self, arena: core.Arena, set_threads: Callable[[float], None]) -> None:
@@ -76,14 +76,14 @@ class Worker:
             if extra is not None:
                 retry, num_cpus = extra
                 self._set_threads(num_cpus)
-            args, kwargs = self._fill_in(task, mine, args, kwargs, where)
+            filled = self._fill_in(task, mine, args, kwargs, where)
             function = self._function(task)
         except PlasmidError as error:  # of an argument: whoever waits for us gets the first cause
             return self._fail(task, error, take)
         except BaseException as error:
             return self._fail(task, RayTaskError.capture(task.name, error), take)
         try:
-            value = function(*args, **kwargs)
+            value = function(*filled, **kwargs)
             if inspect.iscoroutine(value):
                 import asyncio
 
@@ -106,19 +106,19 @@ class Worker:
         args: Sequence[Any],
         kwargs: dict[str, Any],
         where: Sequence[int | str],
-    ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """Arguments with the values of those that were references."""
+    ) -> Sequence[Any]:
+        """args, and kwargs in place, with the values of those that were references."""
         if not where:
-            return args, kwargs
-        args = list(args)
+            return args
+        filled = list(args)
         for index, place in enumerate(where):
             value = task.argument(index)
             mine.resolved.append(value)
             if isinstance(place, int):
-                args[place] = value
+                filled[place] = value
             else:
                 kwargs[place] = value
-        return args, kwargs
+        return filled
 
     def _function(self, task: core.Running) -> Callable[..., Any]:
         key = task.function_key
@@ -133,7 +133,8 @@ class Worker:
         return function
 
     def _fail(self, task: core.Running, error: PlasmidError, take: bool) -> core.Running | None:
-        """End the task with an exception in place of each result. There is always room to say it."""
+        """End the task with an exception in place of each result. There is always room to say
+        it."""
         output.end_task()
         results: list[bytes | core.Pending] = []
         for _ in range(task.nrets):
