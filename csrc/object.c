@@ -29,6 +29,7 @@ int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref 
     *out = ref_of(a, slot + 1);
     PM_CRASH(FILLED);
     atomic_store_explicit(&e->state.v, out->generation << 8 | PM_SEALED, memory_order_release);
+    pm__reserve_close(a);
     PM_CRASH(PUT);
     return PM_OK;
 }

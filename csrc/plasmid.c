@@ -69,6 +69,7 @@ static void stop_operations(pm_arena *a)
     a->gone = 1;
     if (rc == PM_OK)
         pm__leave(&op);
+    pm__reserve_stop(a);
     pm__wake_everyone(a);
     pm__waiters_drain(a);
 }

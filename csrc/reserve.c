@@ -78,7 +78,7 @@ static bool try_open(pm_arena *a)
     return !atomic_exchange_explicit(&a->reserve_open, true, memory_order_acquire);
 }
 
-static void close_(pm_arena *a)
+void pm__reserve_close(pm_arena *a)
 {
     pm_a64_store(&pm__me(a)->reserve, a->reserved); /* for those who count what is in use */
     atomic_store_explicit(&a->reserve_open, false, memory_order_release);
@@ -88,14 +88,14 @@ static bool pop(pm_arena *a, uint64_t *slot)
 {
     if (!try_open(a))
         return false;
-    bool any = a->reserved > 0;
-    if (any) {
-        *slot = a->reserve[--a->reserved];
-        atomic_store_explicit(&a->local[*slot].own, PM_OWN, memory_order_relaxed);
-        atomic_store(&a->local[*slot].refs, 1);
+    if (a->reserved == 0) {
+        pm__reserve_close(a);
+        return false;
     }
-    close_(a);
-    return any;
+    *slot = a->reserve[--a->reserved];
+    atomic_store_explicit(&a->local[*slot].own, PM_OWN, memory_order_relaxed);
+    atomic_store(&a->local[*slot].refs, 1);
+    return true;
 }
 
 /* Room in the stock is looked for first, so a pair once made has a place; what another thread fills meanwhile goes the
@@ -153,6 +153,12 @@ bool pm__reserve_give(pm_arena *a, uint64_t slot)
         PM_CRASH(STOCKED);
         a->reserve[a->reserved++] = slot;
     }
-    close_(a);
+    pm__reserve_close(a);
     return given;
+}
+
+void pm__reserve_stop(pm_arena *a)
+{
+    while (!try_open(a))
+        pm_cpu_relax();
 }

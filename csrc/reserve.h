@@ -18,8 +18,12 @@ uint64_t pm__entry_new(pm_op *op);
 bool pm__hold_begin(pm_op *op, uint64_t entry);
 void pm__entry_publish(pm_op *op, uint64_t entry, enum pm_entry_state state);
 
-/* Take a stocked entry, stocking up if there is none: its slot, pending, with one local reference. PM_ETABLE, PM_EAGAIN. */
+/* Take a stocked entry, stocking up if there is none: its slot, pending, with one local reference. After PM_OK the stock is
+ * open: fill the entry and publish it, a few instructions, then close. PM_ETABLE, PM_EAGAIN. */
 int pm__reserve_take(pm_arena *a, pm_patience how, uint64_t *slot);
+void pm__reserve_close(pm_arena *a);
+/* Open it for good, before what this process holds is swept: nobody is filling or giving back an entry any more. */
+void pm__reserve_stop(pm_arena *a);
 /* The last local reference of an own entry goes: put it back into stock. False: take the common way. */
 bool pm__reserve_give(pm_arena *a, uint64_t slot);
 

@@ -18,6 +18,7 @@
      │   └─ TableFullError                  a table is full, though bytes are free
      ├─ OutOfMemoryError (MemoryError) · OutOfDiskError (OSError)
      ├─ GetTimeoutError (TimeoutError)
+     ├─ ResourceLimitError (ValueError)              init was asked for more than the machine has
      ├─ StoreLockedError (TimeoutError)     a stopped process holds the store's lock
      ├─ StoreCorruptError (RuntimeError)    the store itself is damaged and refuses use
      ├─ TaskUnschedulableError · ActorUnschedulableError
@@ -95,6 +96,7 @@ __all__ = [
     "RaySystemError",
     "RayTaskError",
     "ReferenceCountingAssertionError",
+    "ResourceLimitError",
     "RpcError",
     "RuntimeEnvSetupError",
     "SessionError",
@@ -414,6 +416,10 @@ class OutOfDiskError(PlasmidError, OSError):
 
 class GetTimeoutError(PlasmidError, TimeoutError):
     """`get(timeout=...)` ran out of time."""
+
+
+class ResourceLimitError(PlasmidError, ValueError):
+    """`init()` was asked for more than this machine, its control group or the process's limits have."""
 
 
 class StoreLockedError(PlasmidError, TimeoutError):

@@ -547,8 +547,10 @@ static void hold_inner(world *w)
 
 static void act_put(world *w)
 {
-    put(w, 1);
+    pm_ref first = put(w, 1); /* stocks up */
     put(w, 2);
+    drop(w, first);
+    CHECK(put(w, 3).slot == first.slot);
 }
 
 TEST(death_in_put)

@@ -229,6 +229,15 @@ cdef extern from "plasmid.h" nogil:
     void pm_guard_stop(pm_guard *g)
 
 
+cdef extern from "<stdio.h>" nogil:
+    ctypedef struct FILE:
+        pass
+    FILE *stdout
+    enum:
+        _IOLBF
+    int setvbuf(FILE *stream, char *buffer, int mode, size_t size)
+
+
 cdef extern from "<sys/prctl.h>" nogil:
     enum:
         PR_SET_CHILD_SUBREAPER

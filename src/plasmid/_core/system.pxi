@@ -7,6 +7,11 @@ def adopt_orphans():
     _system(_c.prctl(_c.PR_SET_CHILD_SUBREAPER, 1), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def line_buffer_stdout():
+    """Have C's stdout, of this process, write each line at once: what a worker prints is seen at once, too."""
+    _system(-(_c.setvbuf(_c.stdout, NULL, _c._IOLBF, 0) != 0), "setvbuf")
+
+
 def inotify():
     """A non-blocking inotify descriptor, close-on-exec."""
     return _system(_c.inotify_init1(_c.IN_CLOEXEC | _c.IN_NONBLOCK), "inotify_init1")

@@ -56,8 +56,7 @@ class Futures:
         try:
             while True:
                 self._arena.wait(self._to_wait_for(), 1, None)
-                for ref, futures in self._take_ready():
-                    self._complete(ref, futures)
+                self._complete_ready()
         except PlasmidError as error:  # the session has ended
             with self._lock:
                 left, self._waiting = self._waiting, {}
@@ -72,6 +71,11 @@ class Futures:
         with self._lock:
             self._bell = bell
             return [bell.ref, *self._waiting]
+
+    def _complete_ready(self) -> None:
+        # A function of its own: while the thread sleeps, no variable of it may keep a value.
+        for ref, futures in self._take_ready():
+            self._complete(ref, futures)
 
     def _take_ready(self) -> list[tuple[core.ObjectRef, list[Future[Any]]]]:
         with self._lock:

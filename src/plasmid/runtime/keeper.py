@@ -125,8 +125,6 @@ class Keeper:
         self._on(self._listener.fileno(), self._admit)
         self._start_nursery()
         self._meet_clients()
-        if self._arena.failure():
-            self._arena.set_failure(b"")  # it was said of a keeper before this one
         self._arena.wake_all()  # whoever should have woken them may have died before it could
         if self._arena.failure():
             self._arena.set_failure(b"")  # of keepers before us; whether it lasts will be seen
@@ -168,10 +166,14 @@ class Keeper:
     def _stopped(self, pid: int) -> None:
         if self._nursery and pid == self._nursery.pid:
             os.kill(pid, signal.SIGKILL)
-        elif pid in self._children:
-            for client in self._arena.clients():
-                if client.pid == pid:
-                    self._arena.set_aside(client.slot, client.epoch)
+            return
+        self._hear_nursery()  # we are told of a worker before the kernel gives it to us
+        if pid in self._children:
+            clients = [client for client in self._arena.clients() if client.pid == pid]
+            if not clients:
+                os.kill(pid, signal.SIGKILL)  # still starting: it has nothing, and is waited for
+            for client in clients:
+                self._arena.set_aside(client.slot, client.epoch)
             # It may hold the only wake for a queued task, and looks when it goes on.
             self._arena.wake_all()
 
@@ -191,8 +193,8 @@ class Keeper:
         self._nursery = None
         self._asked = 0
         self._off(nursery.control.fileno())
-        if time.monotonic() - nursery.born > 10:
-            self._trouble.over()  # a process that has run well and was killed: no crash loop
+        if nursery.preloaded:
+            self._trouble.over()  # a process that had run well and was killed: no crash loop
         self._failed(f"the process that forks workers {describe(cause)}", nursery)
         nursery.close()
 

@@ -25,8 +25,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
+from plasmid._core import core
 from plasmid.runtime import lifeline, output, worker
 from plasmid.runtime.environment import ThreadLimit
 from plasmid.runtime.keeper import ARENA, BELL, DRIVER, LIFE, set_title
@@ -134,6 +136,7 @@ class Nursery:
             self._control.close()
             os.close(self._life)
             output.redirect(self._log_name)
+            core.line_buffer_stdout()
             faulthandler.enable(file=2)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             gc.enable()

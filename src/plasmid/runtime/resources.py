@@ -14,16 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plasmid.exceptions import PlasmidError
+from plasmid.exceptions import ResourceLimitError
 
 DEFAULT_SHARE = 0.3
 """Part of the memory that the object store takes unless told otherwise, as in Ray."""
 
 _PAGE = 4096
-
-
-class ResourceLimitError(PlasmidError, ValueError):
-    """`init()` was asked for more than there is."""
 
 
 @dataclass(frozen=True, slots=True)
