@@ -20,10 +20,17 @@ enum {
 
 static uint64_t fingerprint(void)
 {
-    const uint64_t sizes[] = {sizeof(pm_header_shm), sizeof(pm_client_shm),   sizeof(pm_entry_shm),
-                              sizeof(pm_hold_shm),   sizeof(pm_task_shm),     sizeof(pm_key_shm),
-                              sizeof(pm_waiter_shm), sizeof(pthread_mutex_t), PM_UNDO_MAX,
-                              PM_CLIENTS,            PM_WAITERS};
+    const uint64_t sizes[] = {sizeof(pm_header_shm),
+                              sizeof(pm_client_shm),
+                              sizeof(pm_entry_shm),
+                              sizeof(pm_hold_shm),
+                              sizeof(pm_task_shm),
+                              sizeof(pm_key_shm),
+                              sizeof(pm_waiter_shm),
+                              sizeof(pthread_mutex_t),
+                              PM_UNDO_MAX,
+                              PM_CLIENTS,
+                              PM_WAITERS};
     uint64_t f = UINT64_C(0xcbf29ce484222325);
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         f = (f ^ sizes[i]) * UINT64_C(0x100000001b3);
@@ -37,7 +44,8 @@ static uint64_t carve(uint64_t *end, uint64_t bytes)
     return at;
 }
 
-static uint64_t carve_pool(pm_pool_shm *p, uint64_t *end, uint64_t n, uint64_t stride, uint64_t link)
+static uint64_t carve_pool(pm_pool_shm *p, uint64_t *end, uint64_t n, uint64_t stride,
+                           uint64_t link)
 {
     *p = (pm_pool_shm){.capacity = n, .stride = stride, .link = link};
     return p->offset = carve(end, n * stride);
@@ -81,7 +89,8 @@ static void point(pm_arena *a)
 
 static char *private_table(uint64_t bytes)
 {
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
     madvise(at, bytes, MADV_DONTDUMP);
@@ -171,8 +180,8 @@ static int recognise(const pm_arena *a)
     if (pm_a64_load(&h->magic) != PM_MAGIC || h->version != PM_VERSION ||
         h->fingerprint != fingerprint() || h->size != a->map.size)
         return PM_ELAYOUT;
-    /* Robust futexes compare thread ids of the dying task's own namespace: a client of another namespace could
-     * steal the lock from a living holder [R 4]. */
+    /* Robust futexes compare thread ids of the dying task's own namespace: a client of another
+     * namespace could steal the lock from a living holder [R 4]. */
     if (h->pid_ns != pm__os_pid_namespace())
         return PM_ENAMESPACE;
     return pm_a64_load(&h->ending) ? PM_EGONE : PM_OK;

@@ -1,6 +1,7 @@
 /* arena.h - one process's handle to the arena: create, attach, where everything is.
  *
- * Two types per structure: pm_x_shm (layout.h) lies in the arena; pm_arena and pm_local are this process's own. */
+ * Two types per structure: pm_x_shm (layout.h) lies in the arena; pm_arena and pm_local are this
+ * process's own. */
 #ifndef PM_ARENA_H
 #define PM_ARENA_H
 
@@ -9,8 +10,9 @@
 #include "layout.h"
 #include "off.h"
 
-/* What this process holds of an entry. refs goes 0 -> 1 and 1 -> 0 under the arena's lock only, every other step is a
- * compare-and-swap: so a process's references but the first and the last cost no lock. A pin counts as one. */
+/* What this process holds of an entry. refs goes 0 -> 1 and 1 -> 0 under the arena's lock only,
+ * every other step is a compare-and-swap: so a process's references but the first and the last
+ * cost no lock. A pin counts as one. */
 enum pm_own {
     PM_SHARED,  /* others may have references, too */
     PM_OWN,     /* nobody else can have one: see reserve.h */
@@ -21,11 +23,13 @@ enum { PM_RESERVE = 64 };
 
 typedef struct {
     _Atomic uint32_t refs;
-    _Atomic uint32_t waiter; /* waiter that our hold record counts, 0 = none; as pm_hold_shm.waiter */
-    _Atomic uint64_t listed; /* bit per waiter whose thread has met it in its list; see untold() in wait.c */
-    _Atomic uint32_t own;    /* enum pm_own */
-    uint64_t hold;           /* our hold record; under the lock */
-    uint64_t deferred;       /* next slot + 1 of the list of drops that could not be done at once */
+    /* waiter that our hold record counts, 0 = none; as pm_hold_shm.waiter */
+    _Atomic uint32_t waiter;
+    /* bit per waiter whose thread has met it in its list; see untold() in wait.c */
+    _Atomic uint64_t listed;
+    _Atomic uint32_t own; /* enum pm_own */
+    uint64_t hold;        /* our hold record; under the lock */
+    uint64_t deferred;    /* next slot + 1 of the list of drops that could not be done at once */
 } pm_local;
 
 typedef struct pm_arena {
@@ -48,27 +52,28 @@ typedef struct pm_arena {
     _Atomic bool reserve_open; /* a thread is at the stock */
     uint32_t reserved;
     uint64_t reserve[PM_RESERVE]; /* slots in stock */
-    _Atomic uint64_t deferred; /* slot + 1 of the first deferred drop */
-    _Atomic uint64_t *mapped;  /* bit per 64 KiB of heap that this process has mapped for writing */
+    _Atomic uint64_t deferred;    /* slot + 1 of the first deferred drop */
+    _Atomic uint64_t *mapped; /* bit per 64 KiB of heap that this process has mapped for writing */
     uint64_t slot, epoch;
     enum pm_kind kind;
     pid_t pid;
     uint32_t forks; /* count of forks when it was attached: another value means a forked child */
     int cores;
-    pm_futex want_waiter;        /* 1 while a thread sleeps until a waiter is free */
-    _Atomic uint32_t spin_ns;    /* how long it pays to spin before sleeping */
-    _Atomic int gone;       /* the driver has ended (guests) */
-    struct pm_watch *watch; /* the watcher thread */
+    pm_futex want_waiter;     /* 1 while a thread sleeps until a waiter is free */
+    _Atomic uint32_t spin_ns; /* how long it pays to spin before sleeping */
+    _Atomic int gone;         /* the driver has ended (guests) */
+    struct pm_watch *watch;   /* the watcher thread */
 } pm_arena;
 
 /* A fresh arena in a memfd of its own. PM_ESYS, PM_EINVAL. */
 int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a);
 /* Map the arena behind fd. PM_ELAYOUT, PM_ENAMESPACE, PM_EGONE, PM_ESYS. */
 int pm__arena_attach(int fd, pm_arena *a);
-/* Make a copy of a handle one of its own, without references, over the same maps: for a process that is a client no
- * more. Nothing is to be given back of it. */
+/* Make a copy of a handle one of its own, without references, over the same maps: for a process
+ * that is a client no more. Nothing is to be given back of it. */
 void pm__arena_alias(pm_arena *copy);
-/* Give back maps and memory. Nobody of this process may be inside the lock, or look at the arena again. */
+/* Give back maps and memory. Nobody of this process may be inside the lock, or look at the arena
+ * again. */
 void pm__arena_unmap(pm_arena *a);
 
 #define PM_CHUNK 65536u /* pages are mapped, and their presence noted, this many bytes at a time */

@@ -1,6 +1,7 @@
 /* atomic.h - the three kinds of shared words, and atomics named by their memory order.
  *
- * Every word of the arena that changes after creation is exactly one of these types [design.md section 4]:
+ * Every word of the arena that changes after creation is exactly one of these types [design.md
+ * section 4]:
  *
  *   pm_j64  journaled  read and written under the arena's lock only; changed by pm_set() (lock.h), or by
  *                      pm_init() while no committed state reaches the record it is in
@@ -8,8 +9,8 @@
  *   pm_p64  published  read without the lock; changed by pm_publish() (lock.h): one release-store after the
  *                      commit that it announces, completed by recovery if the writer dies in between
  *
- * The kinds are distinct C types, so the compiler refuses to journal an atomic word or to publish a journaled
- * one: what a debug build would catch at run time cannot be built.
+ * The kinds are distinct C types, so the compiler refuses to journal an atomic word or to
+ * publish a journaled one: what a debug build would catch at run time cannot be built.
  */
 #ifndef PM_ATOMIC_H
 #define PM_ATOMIC_H
@@ -61,8 +62,9 @@ static inline uint64_t pm_p64_load(const pm_p64 *w)
     return atomic_load_explicit(&w->v, memory_order_acquire);
 }
 
-/* Orders this process's own stores as its death would reveal them. Death is not a power failure: the kernel's
- * exit path makes every store issued before it visible, so only the compiler must not reorder [R 29]. */
+/* Orders this process's own stores as its death would reveal them. Death is not a power failure:
+ * the kernel's exit path makes every store issued before it visible, so only the compiler must
+ * not reorder [R 29]. */
 static inline void pm_compiler_fence(void)
 {
     atomic_signal_fence(memory_order_seq_cst);

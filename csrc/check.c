@@ -1,7 +1,9 @@
-/* check.c - pm_check(): count everything again from the records, compare with what they say. See check.h.
+/* check.c - pm_check(): count everything again from the records, compare with what they say. See
+ * check.h.
  *
- * The order matters twice. Free lists come first, so that every later step can ask whether a record is live; who
- * refers to what is collected by all walks before the entries' counts are compared. */
+ * The order matters twice. Free lists come first, so that every later step can ask whether a
+ * record is live; who refers to what is collected by all walks before the entries' counts are
+ * compared. */
 #include "check.h"
 
 #include <inttypes.h>
@@ -76,19 +78,21 @@ static enum pm_entry_state state_of(const survey *s, uint64_t entry)
     return (enum pm_entry_state)(pm_p64_load(&pm__entry(s->a, entry - 1)->state) & 0xff);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------- */
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 static int check_pool(survey *s, const pm_pool_shm *pool, const char *name, unsigned char *flags)
 {
     uint64_t n = 0;
     for (uint64_t i = pool->free.v; i; n++) {
-        MUST(i <= pool->high.v, "%s: free list leads to %" PRIu64 " of %" PRIu64, name, i, pool->high.v);
+        MUST(i <= pool->high.v, "%s: free list leads to %" PRIu64 " of %" PRIu64, name, i,
+             pool->high.v);
         MUST(!(flags[i - 1] & FREE_LISTED), "%s %" PRIu64 " is twice on the free list", name, i);
         flags[i - 1] |= FREE_LISTED;
         i = ((pm_j64 *)(s->a->map.base + pool->offset + (i - 1) * pool->stride + pool->link))->v;
     }
-    MUST(pool->live.v == pool->high.v - n, "%s: %" PRIu64 " live, but %" PRIu64 " used and %" PRIu64 " free", name,
-         pool->live.v, pool->high.v, n);
+    MUST(pool->live.v == pool->high.v - n,
+         "%s: %" PRIu64 " live, but %" PRIu64 " used and %" PRIu64 " free", name, pool->live.v,
+         pool->high.v, n);
     return PM_OK;
 }
 
@@ -103,7 +107,8 @@ static int check_pools(survey *s)
         rc = check_pool(s, &s->h->keys, "key", s->keys);
     for (uint64_t i = 0; !rc && i < s->h->entries.high.v; i++)
         if ((s->entries[i] & FREE_LISTED) && state_of(s, i + 1) != PM_FREE)
-            rc = broken(s, "entry %" PRIu64 " is on the free list in state %d", i + 1, state_of(s, i + 1));
+            rc = broken(s, "entry %" PRIu64 " is on the free list in state %d", i + 1,
+                        state_of(s, i + 1));
     return rc;
 }
 
@@ -111,24 +116,27 @@ static int check_pools(survey *s)
 static int check_block(survey *s, uint64_t block, uint64_t bytes, const char *what, uint64_t record)
 {
     uint64_t usable = pm__heap_usable(&s->a->heap, block);
-    MUST(usable >= bytes && usable, "%s %" PRIu64 ": block %" PRIx64 " has %" PRIu64 " bytes, not %" PRIu64, what, record,
+    MUST(usable >= bytes && usable,
+         "%s %" PRIu64 ": block %" PRIx64 " has %" PRIu64 " bytes, not %" PRIu64, what, record,
          block, usable, bytes);
     s->blocks += usable;
     return PM_OK;
 }
 
-/* ---- clients ----------------------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------- */
 
 static int check_own(survey *s, uint64_t hold)
 {
     const pm_hold_shm *r = &s->a->holds[hold - 1];
     const pm_local *own = &s->a->local[r->entry.v - 1];
-    /* an own entry goes into stock and comes out of it beside the lock: then its words change one by one */
+    /* an own entry goes into stock and comes out of it beside the lock: then its words change
+     * one by one */
     bool counted = atomic_load(&own->refs) > 0 || atomic_load(&own->own) != PM_SHARED;
     MUST(own->hold == hold && counted && atomic_load(&own->waiter) == r->waiter.v,
-         "entry %" PRIu64 ": hold %" PRIu64 " counts for waiter %" PRIu64 ", this process knows hold %" PRIu64
-         ", %u references, waiter %u",
-         r->entry.v, hold, r->waiter.v, own->hold, atomic_load(&own->refs), atomic_load(&own->waiter));
+         "entry %" PRIu64 ": hold %" PRIu64 " counts for waiter %" PRIu64
+         ", this process knows hold %" PRIu64 ", %u references, waiter %u",
+         r->entry.v, hold, r->waiter.v, own->hold, atomic_load(&own->refs),
+         atomic_load(&own->waiter));
     return PM_OK;
 }
 
@@ -136,20 +144,23 @@ static int check_holds(survey *s, uint64_t client)
 {
     uint64_t prev = 0;
     for (uint64_t i = s->a->clients[client].holds.v; i; prev = i, i = s->a->holds[i - 1].next.v) {
-        MUST(hold_live(s, i) && !(s->holds[i - 1] & LISTED), "client %" PRIu64 ": hold %" PRIu64 " is free or listed twice",
-             client, i);
+        MUST(hold_live(s, i) && !(s->holds[i - 1] & LISTED),
+             "client %" PRIu64 ": hold %" PRIu64 " is free or listed twice", client, i);
         const pm_hold_shm *r = &s->a->holds[i - 1];
         s->holds[i - 1] |= LISTED;
         MUST(r->client.v == client && r->prev.v == prev,
-             "hold %" PRIu64 ": client %" PRIu64 " prev %" PRIu64 ", not %" PRIu64 " and %" PRIu64, i, r->client.v, r->prev.v,
-             client, prev);
-        MUST(entry_live(s, r->entry.v), "hold %" PRIu64 " of client %" PRIu64 ": entry %" PRIu64 " is free", i, client,
+             "hold %" PRIu64 ": client %" PRIu64 " prev %" PRIu64 ", not %" PRIu64 " and %" PRIu64,
+             i, r->client.v, r->prev.v, client, prev);
+        MUST(entry_live(s, r->entry.v),
+             "hold %" PRIu64 " of client %" PRIu64 ": entry %" PRIu64 " is free", i, client,
              r->entry.v);
         MUST(r->waiter.v <= PM_WAITERS + 1, "hold %" PRIu64 ": waiter %" PRIu64, i, r->waiter.v);
         s->refs[r->entry.v - 1]++;
         s->listed_holds++;
         s->waiting_holds += r->waiter.v != 0;
-        int rc = client == s->a->slot && s->a->clients[client].epoch.v == s->a->epoch ? check_own(s, i) : PM_OK;
+        int rc = client == s->a->slot && s->a->clients[client].epoch.v == s->a->epoch
+                     ? check_own(s, i)
+                     : PM_OK;
         if (rc)
             return rc;
     }
@@ -157,16 +168,20 @@ static int check_holds(survey *s, uint64_t client)
 }
 
 /* Tasks linked from head, all in this state; the last one and their number. */
-static int check_list(survey *s, uint64_t head, bool both_ways, uint64_t state, uint64_t *last, uint64_t *n)
+static int check_list(survey *s, uint64_t head, bool both_ways, uint64_t state, uint64_t *last,
+                      uint64_t *n)
 {
     *last = *n = 0;
     for (uint64_t i = head; i; *last = i, ++*n, i = pm__task(s->a, i - 1)->next.v) {
-        MUST(task_live(s, i) && !(s->tasks[i - 1] & LISTED), "task %" PRIu64 " is listed, but free or listed twice", i);
+        MUST(task_live(s, i) && !(s->tasks[i - 1] & LISTED),
+             "task %" PRIu64 " is listed, but free or listed twice", i);
         const pm_task_shm *t = pm__task(s->a, i - 1);
         s->tasks[i - 1] |= LISTED;
-        MUST(t->state.v == state, "task %" PRIu64 ": on the list of state %" PRIu64 " in state %" PRIu64, i, state,
+        MUST(t->state.v == state,
+             "task %" PRIu64 ": on the list of state %" PRIu64 " in state %" PRIu64, i, state,
              t->state.v);
-        MUST(!both_ways || t->prev.v == *last, "task %" PRIu64 ": prev %" PRIu64 ", not %" PRIu64, i, t->prev.v, *last);
+        MUST(!both_ways || t->prev.v == *last, "task %" PRIu64 ": prev %" PRIu64 ", not %" PRIu64,
+             i, t->prev.v, *last);
     }
     return PM_OK;
 }
@@ -176,7 +191,8 @@ static int check_client(survey *s, uint64_t i)
     const pm_client_shm *c = &s->a->clients[i];
     uint64_t last, n;
     if (c->kind.v == 0) {
-        MUST(c->holds.v == 0 && c->building.v == 0 && c->running.v == 0 && c->idle.v == 0, "client %" PRIu64 " is free but holds something", i);
+        MUST(c->holds.v == 0 && c->building.v == 0 && c->running.v == 0 && c->idle.v == 0,
+             "client %" PRIu64 " is free but holds something", i);
         return PM_OK;
     }
     MUST(c->kind.v <= PM_GUEST, "client %" PRIu64 ": kind %" PRIu64, i, c->kind.v);
@@ -187,8 +203,8 @@ static int check_client(survey *s, uint64_t i)
         rc = check_list(s, c->running.v, true, PM_TASK_RUNNING, &last, &n);
     for (uint64_t t = c->running.v; !rc && t; t = pm__task(s->a, t - 1)->next.v)
         if (pm__task(s->a, t - 1)->runner.v != i + 1)
-            rc = broken(s, "task %" PRIu64 ": runner %" PRIu64 ", in the list of client %" PRIu64, t,
-                        pm__task(s->a, t - 1)->runner.v, i);
+            rc = broken(s, "task %" PRIu64 ": runner %" PRIu64 ", in the list of client %" PRIu64,
+                        t, pm__task(s->a, t - 1)->runner.v, i);
     return rc;
 }
 
@@ -197,16 +213,19 @@ static int check_idle(survey *s)
     const pm_header_shm *h = s->h;
     uint64_t n = 0, flagged = 0, prev = 0, called = h->called.v == 0;
     for (uint64_t i = h->idle.v; i; prev = i, i = s->a->clients[i - 1].idle_next.v) {
-        MUST(i <= h->client_high.v && ++n <= h->client_high.v, "idle list leads to client %" PRIu64, i - 1);
+        MUST(i <= h->client_high.v && ++n <= h->client_high.v, "idle list leads to client %" PRIu64,
+             i - 1);
         const pm_client_shm *c = &s->a->clients[i - 1];
-        MUST(c->kind.v && c->idle.v && c->idle_prev.v == prev, "idle client %" PRIu64 ": kind %" PRIu64 " idle %" PRIu64 " prev %" PRIu64,
-             i - 1, c->kind.v, c->idle.v, c->idle_prev.v);
+        MUST(c->kind.v && c->idle.v && c->idle_prev.v == prev,
+             "idle client %" PRIu64 ": kind %" PRIu64 " idle %" PRIu64 " prev %" PRIu64, i - 1,
+             c->kind.v, c->idle.v, c->idle_prev.v);
         called |= h->called.v == i;
     }
     for (uint64_t i = 0; i < h->client_high.v; i++)
         flagged += s->a->clients[i].idle.v;
-    MUST(n == h->idle_count.v && n == flagged, "idle: %" PRIu64 " listed, %" PRIu64 " counted, %" PRIu64 " flagged", n,
-         h->idle_count.v, flagged);
+    MUST(n == h->idle_count.v && n == flagged,
+         "idle: %" PRIu64 " listed, %" PRIu64 " counted, %" PRIu64 " flagged", n, h->idle_count.v,
+         flagged);
     MUST(called, "called client %" PRIu64 " is not idle", h->called.v - 1);
     return PM_OK;
 }
@@ -225,15 +244,19 @@ static int check_clients(survey *s)
         MUST(!s->a->clients[i].aside.v || !(s->a->clients[i].idle.v || s->a->clients[i].running.v),
              "client %" PRIu64 " is set aside, but idle or busy", i);
     }
-    MUST(busy == s->h->busy.v, "%" PRIu64 " clients run tasks, %" PRIu64 " counted", busy, s->h->busy.v);
-    MUST(aside == s->h->aside.v, "%" PRIu64 " clients are set aside, %" PRIu64 " counted", aside, s->h->aside.v);
-    MUST(workers == s->h->workers.v, "%" PRIu64 " workers attached, %" PRIu64 " counted", workers, s->h->workers.v);
-    MUST(s->listed_holds == s->h->holds.live.v, "%" PRIu64 " holds in clients' lists, %" PRIu64 " live", s->listed_holds,
+    MUST(busy == s->h->busy.v, "%" PRIu64 " clients run tasks, %" PRIu64 " counted", busy,
+         s->h->busy.v);
+    MUST(aside == s->h->aside.v, "%" PRIu64 " clients are set aside, %" PRIu64 " counted", aside,
+         s->h->aside.v);
+    MUST(workers == s->h->workers.v, "%" PRIu64 " workers attached, %" PRIu64 " counted", workers,
+         s->h->workers.v);
+    MUST(s->listed_holds == s->h->holds.live.v,
+         "%" PRIu64 " holds in clients' lists, %" PRIu64 " live", s->listed_holds,
          s->h->holds.live.v);
     return check_idle(s);
 }
 
-/* ---- entries' lists ---------------------------------------------------------------------------------------- */
+/* ---- entries' lists -------------------------------------------------------------------------- */
 
 static int mark_entries(survey *s, uint64_t head, unsigned char flag)
 {
@@ -250,13 +273,16 @@ static int check_deps(survey *s, uint64_t entry)
 {
     for (uint64_t at = pm__entry(s->a, entry - 1)->deps.v; at;) {
         const pm_arg_shm *arg = pm_at(&s->a->map, (pm_off){at}, sizeof *arg);
-        MUST(arg && task_live(s, arg->task.v), "entry %" PRIu64 ": argument at %" PRIx64 " is of no task", entry, at);
+        MUST(arg && task_live(s, arg->task.v),
+             "entry %" PRIu64 ": argument at %" PRIx64 " is of no task", entry, at);
         const pm_task_shm *t = pm__task(s->a, arg->task.v - 1);
         uint64_t i = (uint64_t)(arg - pm__task_arg(s->a, t, 0));
         MUST(i < t->args_held.v && arg->entry.v == ((entry - 1) << 1 | 1),
-             "entry %" PRIu64 ": waited for by argument %" PRIu64 " of task %" PRIu64 ", which names %" PRIu64, entry, i,
-             arg->task.v, arg->entry.v);
-        MUST(++s->deps[arg->task.v - 1] <= t->args_held.v, "task %" PRIu64 ": an argument waits twice", arg->task.v);
+             "entry %" PRIu64 ": waited for by argument %" PRIu64 " of task %" PRIu64
+             ", which names %" PRIu64,
+             entry, i, arg->task.v, arg->entry.v);
+        MUST(++s->deps[arg->task.v - 1] <= t->args_held.v,
+             "task %" PRIu64 ": an argument waits twice", arg->task.v);
         at = arg->next.v;
     }
     return PM_OK;
@@ -265,12 +291,13 @@ static int check_deps(survey *s, uint64_t entry)
 static int check_waits(survey *s, uint64_t entry)
 {
     uint64_t prev = 0;
-    for (uint64_t i = pm__entry(s->a, entry - 1)->waits.v; i; prev = i, i = s->a->holds[i - 1].wnext.v) {
+    for (uint64_t i = pm__entry(s->a, entry - 1)->waits.v; i;
+         prev = i, i = s->a->holds[i - 1].wnext.v) {
         MUST(hold_live(s, i), "entry %" PRIu64 ": waiting hold %" PRIu64 " is free", entry, i);
         const pm_hold_shm *r = &s->a->holds[i - 1];
         MUST(r->entry.v == entry && r->waiter.v && r->wprev.v == prev,
-             "hold %" PRIu64 ": on the waits list of entry %" PRIu64 " after %" PRIu64 ", but entry %" PRIu64 " waiter %" PRIu64
-             " wprev %" PRIu64,
+             "hold %" PRIu64 ": on the waits list of entry %" PRIu64 " after %" PRIu64
+             ", but entry %" PRIu64 " waiter %" PRIu64 " wprev %" PRIu64,
              i, entry, prev, r->entry.v, r->waiter.v, r->wprev.v);
         s->waiting_holds--;
     }
@@ -283,8 +310,9 @@ static int check_contained(survey *s, uint64_t entry, const pm_entry_shm *e)
     for (uint64_t i = 0; i < e->held.v; i++) {
         MUST(refs[i].slot < s->h->entries.capacity && entry_live(s, refs[i].slot + 1) &&
                  pm_p64_load(&pm__entry(s->a, refs[i].slot)->state) >> 8 == refs[i].generation,
-             "entry %" PRIu64 ": contained reference %" PRIu64 " is slot %" PRIu64 " generation %" PRIu64 ", which is gone", entry,
-             i, refs[i].slot, refs[i].generation);
+             "entry %" PRIu64 ": contained reference %" PRIu64 " is slot %" PRIu64
+             " generation %" PRIu64 ", which is gone",
+             entry, i, refs[i].slot, refs[i].generation);
         s->refs[refs[i].slot]++;
     }
     return PM_OK;
@@ -297,22 +325,27 @@ static int check_entry(survey *s, uint64_t entry)
     enum pm_entry_state state = state_of(s, entry);
     unsigned char flags = s->entries[entry - 1];
     bool sealed = state == PM_SEALED || state == PM_FAILED;
-    uint64_t bytes = e->nrefs.v ? pm__refs_offset(e->size.v) + e->nrefs.v * sizeof(pm_ref) : e->size.v;
+    uint64_t bytes =
+        e->nrefs.v ? pm__refs_offset(e->size.v) + e->nrefs.v * sizeof(pm_ref) : e->size.v;
     MUST(sealed || state == PM_PENDING, "entry %" PRIu64 " is live in state %d", entry, state);
     MUST(e->held.v <= e->nrefs.v && (!sealed || flags & DYING || e->held.v == e->nrefs.v),
-         "entry %" PRIu64 ": state %d, %" PRIu64 " of %" PRIu64 " contained references", entry, state, e->held.v, e->nrefs.v);
-    /* a pending object whose bytes became a result's has a size, but neither block nor references */
-    MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0), "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry,
-         bytes);
+         "entry %" PRIu64 ": state %d, %" PRIu64 " of %" PRIu64 " contained references", entry,
+         state, e->held.v, e->nrefs.v);
+    /* a pending object whose bytes became a result's has a size, but neither block nor
+     * references */
+    MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0),
+         "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry, bytes);
     int rc = e->block.v ? check_block(s, e->block.v, bytes, "entry", entry) : PM_OK;
     if (!rc)
         rc = check_contained(s, entry, e);
     MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && state == PM_PENDING),
          "entry %" PRIu64 ": state %d, made by task %" PRIu64, entry, state, e->task.v);
-    MUST(rc || e->key.v == 0 || (is_live(&s->h->keys, s->keys, e->key.v) && s->a->keys[e->key.v - 1].entry.v == entry),
+    MUST(rc || e->key.v == 0 ||
+             (is_live(&s->h->keys, s->keys, e->key.v) && s->a->keys[e->key.v - 1].entry.v == entry),
          "entry %" PRIu64 ": key %" PRIu64 " is free or another's", entry, e->key.v);
     MUST(rc || (flags & SETTLING ? sealed && e->deps.v : !sealed || !e->deps.v),
-         "entry %" PRIu64 ": state %d, deps %" PRIx64 ", settling %d", entry, state, e->deps.v, flags & SETTLING);
+         "entry %" PRIu64 ": state %d, deps %" PRIx64 ", settling %d", entry, state, e->deps.v,
+         flags & SETTLING);
     if (!rc)
         rc = check_deps(s, entry);
     return rc ? rc : check_waits(s, entry);
@@ -326,7 +359,8 @@ static int check_entries(survey *s)
     for (uint64_t i = 1; !rc && i <= s->h->entries.high.v; i++)
         if (entry_live(s, i))
             rc = check_entry(s, i);
-    MUST(rc || s->waiting_holds == 0, "%" PRIu64 " holds wait but are on no entry's list", s->waiting_holds);
+    MUST(rc || s->waiting_holds == 0, "%" PRIu64 " holds wait but are on no entry's list",
+         s->waiting_holds);
     return rc;
 }
 
@@ -340,14 +374,17 @@ static int compare_refs(survey *s)
         if (!entry_live(s, i))
             continue;
         uint64_t refs = pm__entry(s->a, i - 1)->refs.v;
-        MUST(refs == s->refs[i - 1], "entry %" PRIu64 ": %" PRIu64 " references, but %" PRIu64 " found", i, refs, s->refs[i - 1]);
-        MUST((refs == 0) == ((s->entries[i - 1] & DYING) != 0), "entry %" PRIu64 ": %" PRIu64 " references, dying %d", i, refs,
+        MUST(refs == s->refs[i - 1],
+             "entry %" PRIu64 ": %" PRIu64 " references, but %" PRIu64 " found", i, refs,
+             s->refs[i - 1]);
+        MUST((refs == 0) == ((s->entries[i - 1] & DYING) != 0),
+             "entry %" PRIu64 ": %" PRIu64 " references, dying %d", i, refs,
              (s->entries[i - 1] & DYING) != 0);
     }
     return PM_OK;
 }
 
-/* ---- tasks ------------------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static int check_queues(survey *s)
 {
@@ -357,14 +394,18 @@ static int check_queues(survey *s)
         int rc = check_list(s, q->head.v, true, PM_TASK_READY, &last, &n);
         if (rc)
             return rc;
-        MUST(q->tail.v == last, "queue %" PRIu64 ": tail %" PRIu64 ", not %" PRIu64, i, q->tail.v, last);
-        for (uint64_t t = q->head.v, seq = 0; t; seq = pm__task(s->a, t - 1)->seq.v, t = pm__task(s->a, t - 1)->next.v)
+        MUST(q->tail.v == last, "queue %" PRIu64 ": tail %" PRIu64 ", not %" PRIu64, i, q->tail.v,
+             last);
+        for (uint64_t t = q->head.v, seq = 0; t;
+             seq = pm__task(s->a, t - 1)->seq.v, t = pm__task(s->a, t - 1)->next.v)
             MUST(pm__task(s->a, t - 1)->shape.v == i + 1 && pm__task(s->a, t - 1)->seq.v >= seq,
-                 "task %" PRIu64 ": shape %" PRIu64 " seq %" PRIu64 ", in queue %" PRIu64 " after seq %" PRIu64, t,
-                 pm__task(s->a, t - 1)->shape.v, pm__task(s->a, t - 1)->seq.v, i, seq);
+                 "task %" PRIu64 ": shape %" PRIu64 " seq %" PRIu64 ", in queue %" PRIu64
+                 " after seq %" PRIu64,
+                 t, pm__task(s->a, t - 1)->shape.v, pm__task(s->a, t - 1)->seq.v, i, seq);
         ready += n;
     }
-    MUST(ready == s->h->ready.v, "%" PRIu64 " tasks in queues, %" PRIu64 " counted", ready, s->h->ready.v);
+    MUST(ready == s->h->ready.v, "%" PRIu64 " tasks in queues, %" PRIu64 " counted", ready,
+         s->h->ready.v);
     return check_list(s, s->h->finishing.v, false, PM_TASK_FINISHING, &last, &n);
 }
 
@@ -372,33 +413,42 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
 {
     bool whole = t->args_held.v == t->nargs.v && t->rets_made.v == t->nrets.v;
     uint64_t listed = (s->tasks[task - 1] & LISTED) != 0, state = t->state.v;
-    MUST(state >= PM_TASK_BUILDING && state <= PM_TASK_ABANDONED, "task %" PRIu64 " is live in state %" PRIu64, task, state);
-    MUST(t->args_held.v <= t->nargs.v && t->rets_made.v <= t->nrets.v && t->attached.v <= t->nrets.v,
-         "task %" PRIu64 ": %" PRIu64 " arguments held, %" PRIu64 " results made, %" PRIu64 " attached, of %" PRIu64 " and %" PRIu64,
+    MUST(state >= PM_TASK_BUILDING && state <= PM_TASK_ABANDONED,
+         "task %" PRIu64 " is live in state %" PRIu64, task, state);
+    MUST(t->args_held.v <= t->nargs.v && t->rets_made.v <= t->nrets.v &&
+             t->attached.v <= t->nrets.v,
+         "task %" PRIu64 ": %" PRIu64 " arguments held, %" PRIu64 " results made, %" PRIu64
+         " attached, of %" PRIu64 " and %" PRIu64,
          task, t->args_held.v, t->rets_made.v, t->attached.v, t->nargs.v, t->nrets.v);
-    MUST(whole || state == PM_TASK_BUILDING || state == PM_TASK_FINISHING || state == PM_TASK_ABANDONED,
+    MUST(whole || state == PM_TASK_BUILDING || state == PM_TASK_FINISHING ||
+             state == PM_TASK_ABANDONED,
          "task %" PRIu64 ": incomplete in state %" PRIu64, task, state);
     MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING,
          "task %" PRIu64 ": %" PRIu64 " results in state %" PRIu64, task, t->attached.v, state);
-    MUST(listed == (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED), "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists",
-         task, state, listed);
+    MUST(listed == (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED),
+         "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists", task, state, listed);
     MUST(t->waiting.v == s->deps[task - 1] + (state == PM_TASK_BUILDING) &&
-             (t->waiting.v != 0) == (state == PM_TASK_BUILDING || state == PM_TASK_WAITING || state == PM_TASK_ABANDONED),
-         "task %" PRIu64 ": state %" PRIu64 " waits for %" PRIu64 ", %" PRIu64 " of its arguments are listed", task, state,
-         t->waiting.v, s->deps[task - 1]);
+             (t->waiting.v != 0) == (state == PM_TASK_BUILDING || state == PM_TASK_WAITING ||
+                                     state == PM_TASK_ABANDONED),
+         "task %" PRIu64 ": state %" PRIu64 " waits for %" PRIu64 ", %" PRIu64
+         " of its arguments are listed",
+         task, state, t->waiting.v, s->deps[task - 1]);
     return PM_OK;
 }
 
 static int count_ref(survey *s, uint64_t task, uint64_t entry, const char *what)
 {
-    MUST(entry_live(s, entry), "task %" PRIu64 ": its %s, entry %" PRIu64 ", is free", task, what, entry);
+    MUST(entry_live(s, entry), "task %" PRIu64 ": its %s, entry %" PRIu64 ", is free", task, what,
+         entry);
     s->refs[entry - 1]++;
     return PM_OK;
 }
 
 static int count_refs(survey *s, uint64_t task, const pm_task_shm *t)
 {
-    int rc = t->function.v || t->state.v == PM_TASK_FINISHING ? PM_OK : broken(s, "task %" PRIu64 " has no function", task);
+    int rc = t->function.v || t->state.v == PM_TASK_FINISHING
+                 ? PM_OK
+                 : broken(s, "task %" PRIu64 " has no function", task);
     if (!rc && t->function.v)
         rc = count_ref(s, task, t->function.v, "function");
     if (!rc && t->payload.v)
@@ -406,15 +456,18 @@ static int count_refs(survey *s, uint64_t task, const pm_task_shm *t)
     for (uint64_t i = 0; !rc && i < t->args_held.v; i++) {
         const pm_arg_shm *arg = pm__task_arg(s->a, t, i);
         rc = count_ref(s, task, (arg->entry.v >> 1) + 1, "argument");
-        MUST(rc || pm_p64_load(&pm__entry(s->a, arg->entry.v >> 1)->state) >> 8 == arg->generation.v,
-             "task %" PRIu64 ": argument %" PRIu64 " has generation %" PRIu64, task, i, arg->generation.v);
+        MUST(rc ||
+                 pm_p64_load(&pm__entry(s->a, arg->entry.v >> 1)->state) >> 8 == arg->generation.v,
+             "task %" PRIu64 ": argument %" PRIu64 " has generation %" PRIu64, task, i,
+             arg->generation.v);
     }
     for (uint64_t i = 0; !rc && i < t->rets_made.v; i++) {
         uint64_t entry = pm__task_ret(s->a, t, i)->v >> 1;
         rc = count_ref(s, task, entry, "result");
         MUST(rc || (pm__entry(s->a, entry - 1)->task.v == task && state_of(s, entry) == PM_PENDING),
-             "task %" PRIu64 ": result %" PRIu64 " is entry %" PRIu64 " in state %d, made by task %" PRIu64, task, i, entry,
-             state_of(s, entry), pm__entry(s->a, entry - 1)->task.v);
+             "task %" PRIu64 ": result %" PRIu64 " is entry %" PRIu64
+             " in state %d, made by task %" PRIu64,
+             task, i, entry, state_of(s, entry), pm__entry(s->a, entry - 1)->task.v);
     }
     return rc;
 }
@@ -423,16 +476,20 @@ static int check_task(survey *s, uint64_t task)
 {
     const pm_task_shm *t = pm__task(s->a, task - 1);
     bool large = t->nargs.v > PM_TASK_ARGS || t->nrets.v > PM_TASK_RETS;
-    MUST(t->shape.v >= 1 && t->shape.v <= PM_SHAPES, "task %" PRIu64 ": shape %" PRIu64, task, t->shape.v);
+    MUST(t->shape.v >= 1 && t->shape.v <= PM_SHAPES, "task %" PRIu64 ": shape %" PRIu64, task,
+         t->shape.v);
     uint64_t cpu = s->h->shapes[t->shape.v - 1].cpu.v - 1;
     s->users[t->shape.v - 1]++;
     MUST(t->held.v == 0 || (t->held.v == cpu && t->state.v == PM_TASK_RUNNING),
-         "task %" PRIu64 ": state %" PRIu64 " holds %" PRIu64 " CPU units of %" PRIu64, task, t->state.v, t->held.v, cpu);
+         "task %" PRIu64 ": state %" PRIu64 " holds %" PRIu64 " CPU units of %" PRIu64, task,
+         t->state.v, t->held.v, cpu);
     s->cpu += t->held.v;
     MUST((t->table.v != 0) == large, "task %" PRIu64 ": table %" PRIx64, task, t->table.v);
     int rc = check_cursors(s, task, t);
     if (!rc && large)
-        rc = check_block(s, t->table.v, t->nargs.v * sizeof(pm_arg_shm) + t->nrets.v * sizeof(pm_j64), "task", task);
+        rc = check_block(s, t->table.v,
+                         t->nargs.v * sizeof(pm_arg_shm) + t->nrets.v * sizeof(pm_j64), "task",
+                         task);
     return rc ? rc : count_refs(s, task, t);
 }
 
@@ -444,13 +501,15 @@ static int check_tasks(survey *s)
             rc = check_task(s, i);
     for (uint64_t i = 0; !rc && i < PM_SHAPES; i++)
         if (s->users[i] != s->h->shapes[i].users.v)
-            rc = broken(s, "shape %" PRIu64 ": %" PRIu64 " users, %" PRIu64 " found", i, s->h->shapes[i].users.v, s->users[i]);
-    MUST(rc || s->h->cpu_total == s->h->cpu_free.v + s->cpu, "CPU: %" PRIu64 " units, %" PRId64 " free, %" PRIu64 " held",
-         s->h->cpu_total, (int64_t)s->h->cpu_free.v, s->cpu);
+            rc = broken(s, "shape %" PRIu64 ": %" PRIu64 " users, %" PRIu64 " found", i,
+                        s->h->shapes[i].users.v, s->users[i]);
+    MUST(rc || s->h->cpu_total == s->h->cpu_free.v + s->cpu,
+         "CPU: %" PRIu64 " units, %" PRId64 " free, %" PRIu64 " held", s->h->cpu_total,
+         (int64_t)s->h->cpu_free.v, s->cpu);
     return rc;
 }
 
-/* ---- directory --------------------------------------------------------------------------------------------- */
+/* ---- directory ------------------------------------------------------------------------------- */
 
 /* The chain in which key k belongs, live or not: only live keys are on it, and k if it is live. */
 static int check_chain(survey *s, uint64_t k)
@@ -460,12 +519,14 @@ static int check_chain(survey *s, uint64_t k)
     bool live = is_live(&s->h->keys, s->keys, k), found = false;
     uint64_t n = 0;
     for (uint64_t i = bucket->v; i; i = keys[i - 1].next.v) {
-        MUST(is_live(&s->h->keys, s->keys, i) && ++n <= s->h->keys.live.v && pm__directory_bucket(s->a, keys[i - 1].bytes) == bucket,
+        MUST(is_live(&s->h->keys, s->keys, i) && ++n <= s->h->keys.live.v &&
+                 pm__directory_bucket(s->a, keys[i - 1].bytes) == bucket,
              "key %" PRIu64 " is free, or in another's bucket", i);
         found |= i == k;
     }
     MUST(found == live, "key %" PRIu64 ": live %d, linked %d", k, live, found);
-    MUST(!live || (entry_live(s, keys[k - 1].entry.v) && pm__entry(s->a, keys[k - 1].entry.v - 1)->key.v == k),
+    MUST(!live || (entry_live(s, keys[k - 1].entry.v) &&
+                   pm__entry(s->a, keys[k - 1].entry.v - 1)->key.v == k),
          "key %" PRIu64 ": entry %" PRIu64 " is free or has another key", k, keys[k - 1].entry.v);
     return PM_OK;
 }
@@ -478,20 +539,22 @@ static int check_directory(survey *s)
     return rc;
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int check_heap(survey *s)
 {
     pm_heap_stats stats;
     MUST(pm__heap_check(&s->a->heap) == PM_OK, "the heap's page table is broken");
     pm__heap_stats(&s->a->heap, &stats);
-    MUST(stats.used == s->blocks, "heap: %" PRIu64 " bytes used, records name %" PRIu64, stats.used, s->blocks);
+    MUST(stats.used == s->blocks, "heap: %" PRIu64 " bytes used, records name %" PRIu64, stats.used,
+         s->blocks);
     return PM_OK;
 }
 
 static int check_all(survey *s)
 {
-    int (*const steps[])(survey *) = {check_pools, check_clients, check_entries, check_tasks, compare_refs, check_directory, check_heap};
+    int (*const steps[])(survey *) = {check_pools,  check_clients,   check_entries, check_tasks,
+                                      compare_refs, check_directory, check_heap};
     int rc = PM_OK;
     for (size_t i = 0; rc == PM_OK && i < sizeof steps / sizeof *steps; i++)
         rc = steps[i](s);
@@ -503,8 +566,8 @@ static int allocate(survey *s)
     const pm_header_shm *h = s->h;
     const pm_pool_shm *pools[] = {&h->entries, &h->holds, &h->tasks, &h->keys};
     for (int i = 0; i < 4; i++)
-        MUST(pools[i]->high.v <= pools[i]->capacity, "table %d: %" PRIu64 " records of %" PRIu64, i, pools[i]->high.v,
-             pools[i]->capacity);
+        MUST(pools[i]->high.v <= pools[i]->capacity, "table %d: %" PRIu64 " records of %" PRIu64, i,
+             pools[i]->high.v, pools[i]->capacity);
     s->refs = calloc(h->entries.high.v + 1, sizeof *s->refs);
     s->deps = calloc(h->tasks.high.v + 1, sizeof *s->deps);
     s->entries = calloc(h->entries.high.v + 1, 1);

@@ -45,7 +45,7 @@ bool pm__inherited(const pm_arena *a)
     return a->forks != forks;
 }
 
-/* ---- entering and leaving ---------------------------------------------------------------------------------- */
+/* ---- entering and leaving -------------------------------------------------------------------- */
 
 static _Thread_local struct {
     pid_t holder;
@@ -57,12 +57,13 @@ static uint64_t kind_of_process(const pm_arena *a, pid_t pid)
 {
     for (uint64_t i = 0; i < pm__client_high(a); i++)
         if (a->clients[i].kind.v && (pid_t)a->clients[i].pid.v == pid)
-            return a->clients[i].kind.v; /* read beside the lock: a slot changes hands only when its owner is gone */
+            /* read beside the lock: a slot changes hands only when its owner is gone */
+            return a->clients[i].kind.v;
     return PM_GUEST;
 }
 
-/* The lock was busy for a whole slice. An undo journal must not be stolen from a live process, so a stopped one is
- * either made dead or named. */
+/* The lock was busy for a whole slice. An undo journal must not be stolen from a live process,
+ * so a stopped one is either made dead or named. */
 static int diagnose(pm_arena *a)
 {
     pid_t holder = pm_lock_holder(&a->lock);
@@ -107,7 +108,8 @@ int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
     op->nwakes = op->ncounts = op->nlooks = 0;
     op->fresh = NULL;
     op->ring = op->everyone = a->lock.repaired;
-    if (a->gone) { /* pm_leave() on another thread was faster: what this process held is no longer its own */
+    /* pm_leave() on another thread was faster: what this process held is no longer its own */
+    if (a->gone) {
         pm__leave(op);
         return PM_EGONE;
     }
@@ -121,8 +123,8 @@ static void look_again(pm_a64 *word, uint64_t value, pm_futex *asleep)
         pm__os_wake(asleep, 1);
 }
 
-/* Fault the pages that the next records will need while nobody waits for us: a fault under the lock costs everyone
- * 3 us [R 26]. */
+/* Fault the pages that the next records will need while nobody waits for us: a fault under the
+ * lock costs everyone 3 us [R 26]. */
 static void touch_ahead(const pm_op *op)
 {
     const char *ahead = op->fresh + 2 * PAGE;
@@ -136,9 +138,11 @@ int pm__leave(pm_op *op)
     PM_CRASH(BEFORE_WAKE);
     if (op->fresh)
         touch_ahead(op);
-    /* order: the commit published the entries -> missing -> asleep; the other side is await() in wait.c */
+    /* order: the commit published the entries -> missing -> asleep; the other side is await() in
+     * wait.c */
     for (uint32_t i = 0; i < op->ncounts; i++)
-        if ((int64_t)atomic_fetch_sub(&op->counts[i]->missing.v, 1) <= 1 && atomic_exchange(&op->counts[i]->asleep.v, 0))
+        if ((int64_t)atomic_fetch_sub(&op->counts[i]->missing.v, 1) <= 1 &&
+            atomic_exchange(&op->counts[i]->asleep.v, 0))
             pm__os_wake(&op->counts[i]->asleep, 1);
     for (uint32_t i = 0; i < op->nlooks; i++)
         look_again(&op->looks[i]->missing, 0, &op->looks[i]->asleep);
@@ -152,7 +156,7 @@ int pm__leave(pm_op *op)
     return rc;
 }
 
-/* ---- waking ------------------------------------------------------------------------------------------------ */
+/* ---- waking ---------------------------------------------------------------------------------- */
 
 void pm__wake_later(pm_op *op, pm_futex *asleep)
 {
@@ -178,7 +182,8 @@ void pm__wake_everyone(pm_arena *a)
 
 void pm__fail(pm_arena *a, const char *why)
 {
-    /* Keeper and guard may both write; a reader beside them may see a mixture of texts, which are for people. */
+    /* Keeper and guard may both write; a reader beside them may see a mixture of texts, which
+     * are for people. */
     pm_a64_store(&a->h->failed, 0);
     strncpy(a->h->failure, why, PM_FAILURE - 1);
     pm_a64_store(&a->h->failed, *why != 0);
@@ -187,8 +192,9 @@ void pm__fail(pm_arena *a, const char *why)
 
 uint64_t pm__client_high(const pm_arena *a)
 {
-    /* A journaled word read beside the lock: too low misses a client that is only just attaching and will look
-     * for itself, too high looks at a slot that was never used, whose words are all 0. */
+    /* A journaled word read beside the lock: too low misses a client that is only just attaching
+     * and will look for itself, too high looks at a slot that was never used, whose words are
+     * all 0. */
     uint64_t high = *(const volatile uint64_t *)&a->h->client_high.v;
     return high < PM_CLIENTS ? high : PM_CLIENTS;
 }
@@ -222,10 +228,10 @@ void pm__waiters_drain(pm_arena *a)
     }
 }
 
-/* ---- the watcher thread ------------------------------------------------------------------------------------ */
+/* ---- the watcher thread ---------------------------------------------------------------------- */
 
-/* A slot whose life lock we now hold. The lock is taken before the slot is marked as used, so a used slot always has
- * an owner whose death shows. */
+/* A slot whose life lock we now hold. The lock is taken before the slot is marked as used, so a
+ * used slot always has an owner whose death shows. */
 static int free_slot(pm_op *op, uint64_t *slot)
 {
     pm_arena *a = op->a;
@@ -275,13 +281,15 @@ static int claim(struct pm_watch *w)
     return rc ? rc : left;
 }
 
-/* The driver is gone. Whoever sees it ends the others too: one that is stopped cannot see to its own end. */
+/* The driver is gone. Whoever sees it ends the others too: one that is stopped cannot see to its
+ * own end. */
 static void end_session(const pm_arena *a)
 {
     pid_t own = getpid();
     for (uint64_t i = 0; i < pm__client_high(a); i++) {
         const pm_client_shm *c = &a->clients[i];
-        pid_t pid = (pid_t)c->pid.v; /* read beside the lock; the start time tells whether it is still that process */
+        /* read beside the lock; the start time tells whether it is still that process */
+        pid_t pid = (pid_t)c->pid.v;
         if ((c->kind.v == PM_WORKER || c->kind.v == PM_KEEPER) && pid != own &&
             pm__os_start_time(pid) == c->start_time.v)
             kill(pid, SIGKILL);
@@ -342,7 +350,8 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd)
     struct pm_watch *w = calloc(1, sizeof *w);
     if (!w)
         return PM_ESYS;
-    *w = (struct pm_watch){.a = a, .kind = kind, .driver = driver_pidfd, .stop = eventfd(0, EFD_CLOEXEC)};
+    *w = (struct pm_watch){
+        .a = a, .kind = kind, .driver = driver_pidfd, .stop = eventfd(0, EFD_CLOEXEC)};
     sem_init(&w->claimed, 0, 0);
     a->forks = forks;
     int rc = w->stop < 0 ? PM_ESYS : start_thread(w);

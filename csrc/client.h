@@ -1,7 +1,8 @@
 /* client.h - who is attached: life locks, entering and leaving the arena's lock, waking.
  *
- * A client is one process. Its slot is claimed by a small C thread that holds the slot's life lock until the process
- * ends, however it ends; that thread blocks all signals and never touches Python.
+ * A client is one process. Its slot is claimed by a small C thread that holds the slot's life
+ * lock until the process ends, however it ends; that thread blocks all signals and never touches
+ * Python.
  *
  * Every operation on shared state is:   pm__enter();  changes by pm_set();  pm__leave();
  * Wake-ups collected between the two happen after the unlock. */
@@ -24,15 +25,17 @@ typedef struct {
     pm_waiter_shm *looks[PM_WAKES];  /* waiters that should look again whatever they miss */
 } pm_op;
 
-/* Claim a slot and start the watcher thread. driver_pidfd >= 0: when the driver ends, a keeper or worker is killed,
- * a guest is told (a->gone). The fd is kept. PM_ETABLE if all slots are taken, PM_EGONE, PM_ESYS. */
+/* Claim a slot and start the watcher thread. driver_pidfd >= 0: when the driver ends, a keeper
+ * or worker is killed, a guest is told (a->gone). The fd is kept. PM_ETABLE if all slots are
+ * taken, PM_EGONE, PM_ESYS. */
 int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd);
 
 /* End the watcher thread: to all others this client is dead now, and can be swept. */
 void pm__client_stop(pm_arena *a);
 
-/* Take the lock. PM_EAGAIN (busy), PM_EFORKED, PM_EGONE, PM_ECORRUPT, PM_ESTOPPED: its holder has been stopped for a second
- * and may not be killed (a driver or a guest; see pm__stopped_holder). A stopped keeper or worker is killed. */
+/* Take the lock. PM_EAGAIN (busy), PM_EFORKED, PM_EGONE, PM_ECORRUPT, PM_ESTOPPED: its holder
+ * has been stopped for a second and may not be killed (a driver or a guest; see
+ * pm__stopped_holder). A stopped keeper or worker is killed. */
 int pm__enter(pm_op *op, pm_arena *a, pm_patience how);
 
 /* Commit, unlock, then wake whom the operation collected. */
@@ -50,7 +53,8 @@ void pm__wake_later(pm_op *op, pm_futex *asleep);
 /* Make every sleeping thread of the session look again. Needs no lock. */
 void pm__wake_everyone(pm_arena *a);
 
-/* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end with PM_EFAILED. */
+/* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end
+ * with PM_EFAILED. */
 void pm__fail(pm_arena *a, const char *why);
 
 /* The clients' slots, 0 .. below this. */

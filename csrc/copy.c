@@ -10,8 +10,8 @@
 #endif
 
 enum {
-    SMALL = 4 * PM_CHUNK,    /* below this the pages' state is not worth asking */
-    STREAMING = 8 << 20,     /* above this the bytes would only wash the cache */
+    SMALL = 4 * PM_CHUNK, /* below this the pages' state is not worth asking */
+    STREAMING = 8 << 20,  /* above this the bytes would only wash the cache */
 };
 
 static bool bit(const _Atomic uint64_t *words, uint64_t i)
@@ -99,7 +99,8 @@ int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
             if (rc)
                 return rc;
             for (uint64_t c = (at + PM_CHUNK - 1) / PM_CHUNK; (c + 1) * PM_CHUNK <= stop; c++)
-                set_bit((_Atomic uint64_t *)a->present, c); /* written whole, so every page of it exists */
+                /* written whole, so every page of it exists */
+                set_bit((_Atomic uint64_t *)a->present, c);
         }
         from += stop - at;
         at = stop;

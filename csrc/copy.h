@@ -1,4 +1,5 @@
-/* copy.h - bytes into a block, by the way that suits the state of its pages (limits.md: 8 to 20 times between them).
+/* copy.h - bytes into a block, by the way that suits the state of its pages (limits.md: 8 to 20
+ * times between them).
  *
  *   pages that do not exist yet   pwrite() to the memfd: fills them without a fault (2.2 GB/s against 1.0)
  *   pages not mapped here yet     one read per 64 KiB maps them writable, 16 at a time, then as below (0.28 us a page
@@ -9,8 +10,8 @@
 
 #include "arena.h"
 
-/* Copy into [off, off + len) of the arena, which must lie in a block of ours. May block on page faults only. PM_ESYS: the
- * machine has no memory left to give. */
+/* Copy into [off, off + len) of the arena, which must lie in a block of ours. May block on page
+ * faults only. PM_ESYS: the machine has no memory left to give. */
 int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len);
 
 #endif

@@ -1,7 +1,8 @@
-/* directory.h - key -> entry, a hash table for ids that come from outside: content keys of functions, names.
+/* directory.h - key -> entry, a hash table for ids that come from outside: content keys of
+ * functions, names.
  *
- * References carry slot and generation, so no hot path comes here. A key does not keep its entry alive: it goes
- * with it. Chains hang off a power-of-two table of buckets; expected O(1). */
+ * References carry slot and generation, so no hot path comes here. A key does not keep its entry
+ * alive: it goes with it. Chains hang off a power-of-two table of buckets; expected O(1). */
 #ifndef PM_DIRECTORY_H
 #define PM_DIRECTORY_H
 

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "settle.h"
 
-/* ---- numbers ----------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static pm_stats stats_of(const pm_arena *a)
 {
@@ -50,11 +50,12 @@ int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     return pm__leave(&op);
 }
 
-/* ---- words ------------------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static const char *const KINDS[] = {"free", "driver", "keeper", "worker", "guest"};
 static const char *const STATES[] = {"free", "pending", "sealed", "failed"};
-static const char *const TASKS[] = {"free", "building", "waiting", "ready", "running", "finishing", "abandoned"};
+static const char *const TASKS[] = {"free",    "building",  "waiting",  "ready",
+                                    "running", "finishing", "abandoned"};
 
 static const char *word(const char *const words[], size_t n, uint64_t i)
 {
@@ -75,9 +76,9 @@ static void dump_header(const pm_arena *a, FILE *out)
             "cpu        %.4f free of %.4f\n"
             "heap       %" PRIu64 " bytes used of %" PRIu64 ", longest free run %" PRIu64 "\n"
             "repairs    %" PRIu64 "%s\n",
-            s.entries, s.holds, s.keys, s.tasks, s.ready, s.clients, s.workers, s.idle, (double)s.cpu_free / 1e4,
-            (double)s.cpu_total / 1e4, s.heap_used, s.heap_capacity, s.heap_largest, s.repairs,
-            pm_a64_load(&a->h->lock.broken) ? ", BROKEN" : "");
+            s.entries, s.holds, s.keys, s.tasks, s.ready, s.clients, s.workers, s.idle,
+            (double)s.cpu_free / 1e4, (double)s.cpu_total / 1e4, s.heap_used, s.heap_capacity,
+            s.heap_largest, s.repairs, pm_a64_load(&a->h->lock.broken) ? ", BROKEN" : "");
 }
 
 static void dump_client(const pm_arena *a, uint64_t i, FILE *out)
@@ -86,8 +87,8 @@ static void dump_client(const pm_arena *a, uint64_t i, FILE *out)
     uint64_t holds = 0;
     for (uint64_t r = c->holds.v; r; r = a->holds[r - 1].next.v)
         holds++;
-    fprintf(out, "client %" PRIu64 " epoch %" PRIu64 ": %s pid %" PRIu64 ", %" PRIu64 " holds%s", i, c->epoch.v, WORD(KINDS, c->kind.v),
-            c->pid.v, holds, c->idle.v ? ", idle" : "");
+    fprintf(out, "client %" PRIu64 " epoch %" PRIu64 ": %s pid %" PRIu64 ", %" PRIu64 " holds%s", i,
+            c->epoch.v, WORD(KINDS, c->kind.v), c->pid.v, holds, c->idle.v ? ", idle" : "");
     for (uint64_t t = c->running.v; t; t = pm__task(a, t - 1)->next.v)
         fprintf(out, ", runs task %" PRIu64, t - 1);
     fputc('\n', out);
@@ -97,8 +98,11 @@ static void dump_entry(const pm_arena *a, uint64_t i, FILE *out)
 {
     const pm_entry_shm *e = pm__entry(a, i);
     uint64_t state = pm_p64_load(&e->state);
-    fprintf(out, "object %" PRIu64 " generation %" PRIu64 ": %s, %" PRIu64 " references, %" PRIu64 " bytes %s", i, state >> 8,
-            WORD(STATES, state & 0xff), e->refs.v, e->size.v, e->block.v ? "in the heap" : "inline");
+    fprintf(out,
+            "object %" PRIu64 " generation %" PRIu64 ": %s, %" PRIu64 " references, %" PRIu64
+            " bytes %s",
+            i, state >> 8, WORD(STATES, state & 0xff), e->refs.v, e->size.v,
+            e->block.v ? "in the heap" : "inline");
     if (e->nrefs.v)
         fprintf(out, ", contains %" PRIu64, e->nrefs.v);
     if (e->task.v)
@@ -109,8 +113,11 @@ static void dump_entry(const pm_arena *a, uint64_t i, FILE *out)
 static void dump_task(const pm_arena *a, uint64_t i, FILE *out)
 {
     const pm_task_shm *t = pm__task(a, i);
-    fprintf(out, "task %" PRIu64 ": %s '%.*s', %" PRIu64 " arguments, %" PRIu64 " results, waits for %" PRIu64 ", attempt %" PRIu64, i,
-            WORD(TASKS, t->state.v), PM_TASK_NAME, t->name, t->nargs.v, t->nrets.v, t->waiting.v, t->attempt.v);
+    fprintf(out,
+            "task %" PRIu64 ": %s '%.*s', %" PRIu64 " arguments, %" PRIu64
+            " results, waits for %" PRIu64 ", attempt %" PRIu64,
+            i, WORD(TASKS, t->state.v), PM_TASK_NAME, t->name, t->nargs.v, t->nrets.v, t->waiting.v,
+            t->attempt.v);
     if (t->state.v == PM_TASK_RUNNING)
         fprintf(out, ", client %" PRIu64 ", %" PRIu64 "/10000 CPU", t->runner.v - 1, t->held.v);
     fputc('\n', out);
@@ -131,7 +138,8 @@ static bool client_live(const pm_arena *a, uint64_t i)
     return a->clients[i].kind.v != 0;
 }
 
-static void dump_table(const pm_arena *a, uint64_t high, uint64_t most, bool (*live)(const pm_arena *, uint64_t),
+static void dump_table(const pm_arena *a, uint64_t high, uint64_t most,
+                       bool (*live)(const pm_arena *, uint64_t),
                        void (*dump)(const pm_arena *, uint64_t, FILE *), FILE *out)
 {
     uint64_t n = 0;

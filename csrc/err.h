@@ -1,7 +1,8 @@
 /* err.h - every error the C core can return, once.
  *
- * X(code, name, python, text): adding a line adds the enum value, the text and (in _core/errors.pxi, which
- * reads pm_err_class()) the Python class, a name in plasmid.exceptions or a builtin.
+ * X(code, name, python, text): adding a line adds the enum value, the text and (in
+ * _core/errors.pxi, which reads pm_err_class()) the Python class, a name in plasmid.exceptions
+ * or a builtin.
  */
 #ifndef PM_ERR_H
 #define PM_ERR_H
@@ -9,7 +10,8 @@
 #define PM_ERR_MAP(X)                                                                              \
     X(-1, FULL, ObjectStoreFullError, "the object store has no free block this large")             \
     X(-2, EXISTS, ObjectExistsError, "an entry with this key exists")                              \
-    X(-3, NOTFOUND, ObjectLostError, "no such object in this session: it was freed, or never here") \
+    X(-3, NOTFOUND, ObjectLostError,                                                               \
+      "no such object in this session: it was freed, or never here")                               \
     X(-4, CORRUPT, StoreCorruptError, "an invariant of the arena does not hold; stop using it")    \
     X(-5, SYS, OSError, "a system call failed")                                                    \
     X(-6, AGAIN, StoreLockedError, "the arena's lock is busy")                                     \

@@ -20,9 +20,10 @@
 
 enum {
     FDS = 8,
-    HIGH_FD = 16,        /* copies to pass on stand from here, clear of the numbers they become */
+    HIGH_FD = 16,         /* copies to pass on stand from here, clear of the numbers they become */
     QUICK_NS = 500000000, /* a keeper that lived no longer than this died of its start */
-    FAILED_S = 10,        /* nothing but such deaths for so long, and the session is said to have failed */
+    /* nothing but such deaths for so long, and the session is said to have failed */
+    FAILED_S = 10,
     PAUSE_MIN_MS = 50,
     PAUSE_MAX_MS = 500,
     PAUSE_FAILED_MS = 5000,
@@ -77,7 +78,8 @@ static int spawn(pm_guard *g)
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attr,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
     int e = file_actions(g, &fa);
@@ -98,7 +100,8 @@ static int spawn(pm_guard *g)
     return e ? PM_ESYS : PM_OK;
 }
 
-/* Until the keeper is gone. A stopped one is of no use, and holds nothing that a new one could not find: kill it. */
+/* Until the keeper is gone. A stopped one is of no use, and holds nothing that a new one could
+ * not find: kill it. */
 static void await_end(pm_guard *g)
 {
     siginfo_t info;
@@ -119,7 +122,8 @@ static void await_end(pm_guard *g)
     }
 }
 
-/* After failures in a row wait longer each time, but never give up: one day there is memory again for a process. */
+/* After failures in a row wait longer each time, but never give up: one day there is memory
+ * again for a process. */
 static void pause_after(pm_guard *g, int failures)
 {
     int ms = failures > 4 ? PAUSE_MAX_MS : PAUSE_MIN_MS << (failures - 1);
@@ -193,7 +197,8 @@ static void kill_keeper(pm_guard *g)
     pthread_mutex_unlock(&g->mutex);
 }
 
-int pm_guard_start(pm_arena *a, char *const argv[], char *const envp[], const int *fds, int nfds, pm_guard **out)
+int pm_guard_start(pm_arena *a, char *const argv[], char *const envp[], const int *fds, int nfds,
+                   pm_guard **out)
 {
     if (nfds > FDS)
         return PM_EINVAL;

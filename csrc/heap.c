@@ -1,22 +1,26 @@
 /* heap.c - two layers: runs of pages, and slots in spans of pages.
  *
- * Runs are a two-level segregated fit (bitmaps of bins, one list each), coalesced at once through the tag of the
- * page behind and the foot of the page before. A search first looks at a few runs of the request's own bin, where
- * not every run is long enough, then takes the first run of the next bin that has one, where every run is: O(1), and
- * the shortest bin that fits. Blocks are cut from the front of a run and the untouched end of the heap is the longest
- * run, so warm low memory is used before fresh memory and a free and alloc of one size returns the same pages.
+ * Runs are a two-level segregated fit (bitmaps of bins, one list each), coalesced at once
+ * through the tag of the page behind and the foot of the page before. A search first looks at a
+ * few runs of the request's own bin, where not every run is long enough, then takes the first
+ * run of the next bin that has one, where every run is: O(1), and the shortest bin that fits.
+ * Blocks are cut from the front of a run and the untouched end of the heap is the longest run,
+ * so warm low memory is used before fresh memory and a free and alloc of one size returns the
+ * same pages.
  *
- * Slots: a class's slot size is m << s bytes with m from 9 to 16, so a span of m pages holds 4096 >> s slots and no
- * rest; below 320 bytes 256 slots are enough, which keeps all that is known of a span in one cache line.
- * The map of distances leads from any page of a span to that line.
+ * Slots: a class's slot size is m << s bytes with m from 9 to 16, so a span of m pages holds
+ * 4096 >> s slots and no rest; below 320 bytes 256 slots are enough, which keeps all that is
+ * known of a span in one cache line. The map of distances leads from any page of a span to that
+ * line.
  *
- * An empty span stays, as the last of its class's list, until a second one is empty: an object that comes and goes
- * does not make and unmake spans.
+ * An empty span stays, as the last of its class's list, until a second one is empty: an object
+ * that comes and goes does not make and unmake spans.
  *
- * Measured, ns an alloc and a free, each in a transaction of its own, warm, EPYC, gcc 12 -O2; with a lock and unlock
- * around each of the two (39 alone): 64 B 77, 1 KiB 75, 16 KiB 76, 100 MB 95. Inside one lock: 1 KiB 37, 100 MB 64,
- * 1 MB among 4000 free runs of up to 2 MB 38, random of 4096 live of 32 B - 8 KiB 50, of 2 million live of
- * 32 B - 2 KiB 345 (cache misses). Spans then held 0.5 % more than their blocks. A check of these 42,575 spans: 6 ms.
+ * Measured, ns an alloc and a free, each in a transaction of its own, warm, EPYC, gcc 12 -O2;
+ * with a lock and unlock around each of the two (39 alone): 64 B 77, 1 KiB 75, 16 KiB 76, 100 MB
+ * 95. Inside one lock: 1 KiB 37, 100 MB 64, 1 MB among 4000 free runs of up to 2 MB 38, random
+ * of 4096 live of 32 B - 8 KiB 50, of 2 million live of 32 B - 2 KiB 345 (cache misses). Spans
+ * then held 0.5 % more than their blocks. A check of these 42,575 spans: 6 ms.
  */
 #include "heap.h"
 
@@ -31,17 +35,19 @@ _Static_assert(sizeof(pm_heap_shm) == 64 + 8 * (27 + 48 + 27 * 64), "no padding"
 
 enum {
     PAGE_SHIFT = 12,
-    UNIT_SHIFT = 6, /* sizes and addresses are multiples of 64 */
+    UNIT_SHIFT = 6,                                  /* sizes and addresses are multiples of 64 */
     TABLE_PAGE = PM_HEAP_PAGE / sizeof(pm_page_shm), /* descriptors in a page of the table */
-    FIT_TRIES = 8,  /* runs of the request's own bin that a search looks at */
+    FIT_TRIES = 8, /* runs of the request's own bin that a search looks at */
 };
 
-/* The write bounds of heap.h, added up. Each line is the worst path through the function it names. */
+/* The write bounds of heap.h, added up. Each line is the worst path through the function it
+ * names. */
 enum {
     W_LIST_PUSH = 4,
     W_LIST_REMOVE = 3,
-    W_BIN_ADD = 2 + W_LIST_PUSH,   /* an empty list takes two writes less, and two for the bitmaps */
-    W_BIN_REMOVE = W_LIST_REMOVE,  /* likewise */
+    /* an empty list takes two writes less, and two for the bitmaps */
+    W_BIN_ADD = 2 + W_LIST_PUSH,
+    W_BIN_REMOVE = W_LIST_REMOVE, /* likewise */
     W_RUN_TAKE = W_BIN_REMOVE + W_BIN_ADD + 2,
     W_RUN_GIVE = (W_BIN_REMOVE + 2) + (W_BIN_REMOVE + 1) + W_BIN_ADD + 1,
     W_SPAN_MAKE = W_RUN_TAKE + 4 + 2 + 2 + 1,
@@ -95,7 +101,7 @@ static void add(pm_heap *h, pm_j64 *word, uint64_t n)
     pm_set(h->l, word, word->v + n);
 }
 
-/* ---- circular lists of runs, through their first pages' links ---- */
+/* ---- circular lists of runs, through their first pages' links -------------------------------- */
 
 static uint64_t next_of(const pm_heap *h, uint64_t page)
 {
@@ -119,7 +125,8 @@ static void list_push(pm_heap *h, pm_j64 *head, uint64_t page)
         uint64_t last = prev_of(h, first);
         set_link(h, page, first, last);
         set_link(h, first, next_of(h, first), page);
-        set_link(h, last, page, prev_of(h, last)); /* reads what the line above wrote if last == first */
+        /* reads what the line above wrote if last == first */
+        set_link(h, last, page, prev_of(h, last));
     }
     pm_set(h->l, head, page);
 }
@@ -147,7 +154,7 @@ static void list_move_last(pm_heap *h, pm_j64 *head, uint64_t page)
     pm_set(h->l, head, next_of(h, page));
 }
 
-/* ---- bins: free runs by length ---- */
+/* ---- bins: free runs by length --------------------------------------------------------------- */
 
 /* The bin that holds runs of this length: group * 64 + bin. */
 static unsigned bin_of(uint64_t pages)
@@ -192,7 +199,7 @@ static void bin_remove(pm_heap *h, uint64_t page, uint64_t pages)
         pm_set(h->l, &s->groups, s->groups.v & ~((uint64_t)1 << group));
 }
 
-/* ---- runs ---- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 /* A run of at least `pages` in the one bin that also holds shorter ones, or 0. */
 static uint64_t find_in_own_bin(const pm_heap *h, uint64_t pages)
@@ -264,7 +271,7 @@ static void run_give(pm_heap *h, uint64_t page)
     bin_add(h, start, end - start);
 }
 
-/* ---- classes and spans ---- */
+/* ---- classes and spans ----------------------------------------------------------------------- */
 
 static unsigned class_of(uint64_t nbytes)
 {
@@ -282,7 +289,8 @@ static shape shape_of(unsigned class)
 {
     unsigned s = class < 16 ? 0 : class / 8 - 1;
     unsigned m = class - 8 * s + 1;
-    unsigned times = m <= 4 ? 4 : m <= 8 ? 2 : 1; /* a span of a small class is this many of 64 slots */
+    /* a span of a small class is this many of 64 slots */
+    unsigned times = m <= 4 ? 4 : m <= 8 ? 2 : 1;
     return (shape){.units = m << s, .slots = 64 * times >> s, .pages = m * times};
 }
 static unsigned words_of(shape f)
@@ -309,7 +317,8 @@ static bool span_empty(const pm_page_shm *d, shape f)
     return all == all_free(f);
 }
 
-/* Enter the pages of a span in the map of distances, or take them out: outside spans the map is 0. */
+/* Enter the pages of a span in the map of distances, or take them out: outside spans the map is
+ * 0. */
 static void back_toggle(pm_heap *h, uint64_t page, unsigned pages)
 {
     uint64_t distances = 0xfedcba9876543210u & ~(uint64_t)0 >> (64 - 4 * pages);
@@ -380,7 +389,7 @@ static void slot_give(pm_heap *h, uint64_t page, unsigned class, unsigned slot)
     }
 }
 
-/* ---- blocks ---- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 typedef struct {
     uint64_t page; /* first of its run; 0: no block begins at the offset */
@@ -466,7 +475,7 @@ uint64_t pm__heap_usable(const pm_heap *h, uint64_t off)
     return tag_pages(b.tag) << PAGE_SHIFT;
 }
 
-/* ---- the whole ---- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 uint64_t pm__heap_table_bytes(uint64_t heap_bytes)
 {
@@ -474,7 +483,8 @@ uint64_t pm__heap_table_bytes(uint64_t heap_bytes)
     return descriptors * sizeof(pm_page_shm) + (descriptors / 16 + 1) * sizeof(pm_j64);
 }
 
-void pm__heap_open(pm_heap *h, pm_lock *l, pm_heap_shm *shm, char *base, uint64_t table, uint64_t first)
+void pm__heap_open(pm_heap *h, pm_lock *l, pm_heap_shm *shm, char *base, uint64_t table,
+                   uint64_t first)
 {
     *h = (pm_heap){.l = l, .shm = shm, .pages = (pm_page_shm *)(base + table), .first = first};
 }
@@ -483,7 +493,8 @@ int pm__heap_format(pm_heap *h, uint64_t heap_bytes)
 {
     pm_heap_shm *s = h->shm;
     pm_page_shm *d = h->pages;
-    if (h->first == 0 || h->first % PM_HEAP_PAGE || heap_bytes < PM_HEAP_PAGE || heap_bytes > PM_HEAP_MAX)
+    if (h->first == 0 || h->first % PM_HEAP_PAGE || heap_bytes < PM_HEAP_PAGE ||
+        heap_bytes > PM_HEAP_MAX)
         return PM_EINVAL;
     uint64_t pages = heap_bytes >> PAGE_SHIFT;
     unsigned bin = bin_of(pages), group = bin / PM_HEAP_BINS;
@@ -524,15 +535,15 @@ void pm__heap_stats(const pm_heap *h, pm_heap_stats *out)
     };
 }
 
-/* ---- check ---- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 /* What a walk over all runs counts, to be compared with the lists and the counters. */
 typedef struct {
     uint64_t used, pages_used, spans, free_runs, listed_spans;
 } tally;
 
-/* The pages of a run agree with its tag: none but the first has one, none but the last of a free run has a foot,
- * and only a span's are in the map of distances. */
+/* The pages of a run agree with its tag: none but the first has one, none but the last of a free
+ * run has a foot, and only a span's are in the map of distances. */
 static bool pages_valid(const pm_heap *h, uint64_t page, uint64_t tag)
 {
     uint64_t last = page + tag_pages(tag) - 1;
@@ -571,7 +582,8 @@ static bool span_valid(const pm_heap *h, uint64_t page, uint64_t tag, tally *t)
 
 static bool run_valid(const pm_heap *h, uint64_t page, uint64_t tag, tally *t)
 {
-    if (tag_pages(tag) == 0 || tag_pages(tag) > h->shm->pages + 1 - page || !pages_valid(h, page, tag))
+    if (tag_pages(tag) == 0 || tag_pages(tag) > h->shm->pages + 1 - page ||
+        !pages_valid(h, page, tag))
         return false;
     if (tag_kind(tag) == FREE) {
         t->free_runs++;
@@ -590,12 +602,14 @@ static bool member_valid(const pm_heap *h, uint64_t page, bool spans, unsigned l
     uint64_t tag = h->pages[page].tag.v;
     if (!spans)
         return tag_kind(tag) == FREE && bin_of(tag_pages(tag)) == list;
-    if (tag_kind(tag) != SPAN || tag_class(tag) != list || span_full(&h->pages[page], shape_of(list)))
+    if (tag_kind(tag) != SPAN || tag_class(tag) != list ||
+        span_full(&h->pages[page], shape_of(list)))
         return false;
     return !span_empty(&h->pages[page], shape_of(list)) || next_of(h, page) == first;
 }
 
-/* Walk one list and count its members down from *left. A broken list runs out of its count, so the walk ends. */
+/* Walk one list and count its members down from *left. A broken list runs out of its count, so
+ * the walk ends. */
 static bool list_valid(const pm_heap *h, bool spans, unsigned list, uint64_t *left)
 {
     uint64_t first = spans ? h->shm->classes[list].v : h->shm->runs[list].v, page = first;
@@ -636,7 +650,8 @@ int pm__heap_check(const pm_heap *h)
             return PM_ECORRUPT;
     if (t.used != s->used.v || t.pages_used != s->pages_used.v || t.spans != s->spans.v)
         return PM_ECORRUPT;
-    /* The lists' members are distinct runs of the walk above, so equal counts mean the same runs. */
+    /* The lists' members are distinct runs of the walk above, so equal counts mean the same
+     * runs. */
     for (unsigned bin = 0; bin < PM_HEAP_GROUPS * PM_HEAP_BINS; bin++)
         if (!list_valid(h, false, bin, &t.free_runs))
             return PM_ECORRUPT;

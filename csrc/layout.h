@@ -2,10 +2,10 @@
  *
  *   [C] constant after create   [J] journaled: under the lock   [A] atomic   [P] published: read without the lock
  *   [F] journaled, and frozen while the entry is sealed and held: a holder may read it without the lock
- *   [R] belongs to one process; nobody else looks
  * J, A and P are also the word's C type (atomic.h). Index words hold index + 1, 0 = none.
  *
- * The arena, in one memfd; all but the header and the heap is sparse: untouched pages cost nothing.
+ * The arena, in one memfd; all but the header and the heap is sparse: untouched pages cost
+ * nothing.
  *
  *   header | clients | waiters | entries | holds | tasks | keys | buckets | present | page descriptors | heap
  *
@@ -15,8 +15,7 @@
  *   cpu_free    = cpu_total - sum of task.held;  busy = clients with running tasks
  *   aside       = workers with aside = 1, none of which is idle or busy
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
- *   heap used   = sum of the blocks of entries and of tasks' argument tables
- */
+ *   heap used   = sum of the blocks of entries and of tasks' argument tables */
 #ifndef PM_LAYOUT_H
 #define PM_LAYOUT_H
 
@@ -72,12 +71,14 @@ typedef struct {
 
 /* This client has references to this entry, and `pins` views of its bytes: 64 bytes. */
 typedef struct {
-    pm_j64 next, prev;    /* [J] the client's list; next also links the free list */
-    pm_j64 entry;         /* [J] */
-    pm_j64 client;        /* [J] slot */
-    pm_j64 wnext, wprev;  /* [J] the entry's waits list */
-    pm_j64 waiter;        /* [J] waiter that counts it, PM_WAITERS + 1 = all of the client's; 0 = not waiting */
-    pm_a64 pins;          /* [A] raised under the lock or from >= 1, lowered by anyone of the client */
+    pm_j64 next, prev;   /* [J] the client's list; next also links the free list */
+    pm_j64 entry;        /* [J] */
+    pm_j64 client;       /* [J] slot */
+    pm_j64 wnext, wprev; /* [J] the entry's waits list */
+    /* [J] waiter that counts it, PM_WAITERS + 1 = all of the client's; 0 = not waiting */
+    pm_j64 waiter;
+    /* [A] raised under the lock or from >= 1, lowered by anyone of the client */
+    pm_a64 pins;
 } pm_hold_shm;
 
 /* A thread asleep, or about to be: 64 bytes. */
@@ -85,7 +86,7 @@ typedef struct {
     pm_a64 missing;  /* [A] signed: completions until it should look again; <= 0 = look now */
     pm_futex asleep; /* [A] 1 while (nearly) asleep on it */
     uint32_t pad;
-    pm_a64 work;     /* [A] 1: a task it waits for was queued when no worker was idle */
+    pm_a64 work; /* [A] 1: a task it waits for was queued when no worker was idle */
     uint64_t pad2[5];
 } pm_waiter_shm;
 
@@ -103,10 +104,10 @@ typedef struct {
     pm_j64 idle;       /* [J] 1 while on the idle list */
     pm_j64 aside;      /* [J] 1: was stopped with nothing to run, and does not count as a worker */
     pm_j64 idle_next, idle_prev; /* [J] */
-    pm_a64 waiters;    /* [A] bit per waiter in use */
-    pm_a64 bell;       /* [A] 1: an idle worker should look at the queue */
-    pm_a64 reserve;    /* [A] pending entries it keeps in stock; written by it alone */
-    pm_futex asleep;   /* [A] 1 while (nearly) asleep for the bell */
+    pm_a64 waiters;              /* [A] bit per waiter in use */
+    pm_a64 bell;                 /* [A] 1: an idle worker should look at the queue */
+    pm_a64 reserve;              /* [A] pending entries it keeps in stock; written by it alone */
+    pm_futex asleep;             /* [A] 1 while (nearly) asleep for the bell */
     uint32_t pad2;
     uint64_t pad3[9];
 } pm_client_shm;
@@ -123,26 +124,28 @@ typedef struct {
 
 /* A task from submit to finish: 512 bytes. */
 typedef struct {
-    pm_j64 state;       /* [J] enum pm_task_state */
-    pm_j64 next, prev;  /* [J] free list, building list, ready queue, running list or finishing list */
-    pm_j64 seq;         /* [J] order of arrival; 0 = somebody waits for it */
-    pm_j64 shape;       /* [J] queue it belongs to */
-    pm_j64 function;    /* [J] entry of the function */
-    pm_j64 runner;      /* [J] client slot */
-    pm_j64 waiting;     /* [J] arguments not yet sealed, + 1 while it is being built */
+    pm_j64 state; /* [J] enum pm_task_state */
+    /* [J] free list, building list, ready queue, running list or finishing list */
+    pm_j64 next, prev;
+    pm_j64 seq;          /* [J] order of arrival; 0 = somebody waits for it */
+    pm_j64 shape;        /* [J] queue it belongs to */
+    pm_j64 function;     /* [J] entry of the function */
+    pm_j64 runner;       /* [J] client slot */
+    pm_j64 waiting;      /* [J] arguments not yet sealed, + 1 while it is being built */
     pm_j64 nargs, nrets; /* [J] */
-    pm_j64 args_held;   /* [J] cursor: arguments counted */
-    pm_j64 rets_made;   /* [J] cursor: result entries made, and not yet let go */
-    pm_j64 attached;    /* [J] cursor: results that have their bytes, unpublished until the task ends */
-    pm_j64 retries;     /* [J] left; UINT64_MAX = without end */
-    pm_j64 attempt;     /* [J] times it was started */
-    pm_j64 held;        /* [J] CPU units that it has from the pool at this moment */
-    pm_j64 table;       /* [J] heap block of arguments and results, if more than fit here */
-    pm_j64 payload;     /* [J] entry of the packed arguments, if more than fit here */
-    pm_j64 size;        /* [J] packed arguments' bytes */
+    pm_j64 args_held;    /* [J] cursor: arguments counted */
+    pm_j64 rets_made;    /* [J] cursor: result entries made, and not yet let go */
+    /* [J] cursor: results that have their bytes, unpublished until the task ends */
+    pm_j64 attached;
+    pm_j64 retries;          /* [J] left; UINT64_MAX = without end */
+    pm_j64 attempt;          /* [J] times it was started */
+    pm_j64 held;             /* [J] CPU units that it has from the pool at this moment */
+    pm_j64 table;            /* [J] heap block of arguments and results, if more than fit here */
+    pm_j64 payload;          /* [J] entry of the packed arguments, if more than fit here */
+    pm_j64 size;             /* [J] packed arguments' bytes */
     char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
-    pm_j64 rets[PM_TASK_RETS]; /* [J] entry << 1 | 1 if it is an exception */
+    pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
     unsigned char bytes[PM_TASK_INLINE]; /* packed arguments; constant while the task exists */
 } pm_task_shm;
 
@@ -153,12 +156,13 @@ enum pm_task_state {
     PM_TASK_READY,
     PM_TASK_RUNNING,
     PM_TASK_FINISHING,
-    PM_TASK_ABANDONED, /* its submitter died while building it; goes when its arguments have settled */
+    /* its submitter died while building it; goes when its arguments have settled */
+    PM_TASK_ABANDONED,
 };
 
 /* The ready queue of one resource shape. */
 typedef struct {
-    pm_j64 cpu; /* [J] units a task of it takes, + 1 */
+    pm_j64 cpu;        /* [J] units a task of it takes, + 1 */
     pm_j64 head, tail; /* [J] */
     pm_j64 users;      /* [J] tasks of this shape, in the queue or not; 0 = the shape may change */
 } pm_shape_shm;
@@ -183,40 +187,40 @@ typedef struct {
 } pm_pool_shm;
 
 typedef struct {
-    pm_a64 magic;          /* [A] stored last on create */
-    uint64_t version;      /* [C] */
-    uint64_t fingerprint;  /* [C] of the sizes of everything here */
-    uint64_t size;         /* [C] of the whole arena */
-    uint64_t pid_ns;       /* [C] */
+    pm_a64 magic;              /* [A] stored last on create */
+    uint64_t version;          /* [C] */
+    uint64_t fingerprint;      /* [C] of the sizes of everything here */
+    uint64_t size;             /* [C] of the whole arena */
+    uint64_t pid_ns;           /* [C] */
     unsigned char session[16]; /* [C] */
-    uint64_t clients;      /* [C] offsets */
-    uint64_t waiters;      /* [C] */
-    uint64_t buckets;      /* [C] */
-    uint64_t bucket_count; /* [C] power of two */
-    uint64_t present;      /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
-    uint64_t pages;        /* [C] */
-    uint64_t heap;         /* [C] */
-    uint64_t heap_bytes;   /* [C] */
-    uint64_t cpu_total;    /* [C] in 1/10000 CPU */
-    pm_a64 ending;         /* [A] 1: the session is over, nobody may attach */
-    pm_a64 failed;         /* [A] 1: no worker can be started; `failure` says why, written before */
+    uint64_t clients;          /* [C] offsets */
+    uint64_t waiters;          /* [C] */
+    uint64_t buckets;          /* [C] */
+    uint64_t bucket_count;     /* [C] power of two */
+    uint64_t present;    /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
+    uint64_t pages;      /* [C] */
+    uint64_t heap;       /* [C] */
+    uint64_t heap_bytes; /* [C] */
+    uint64_t cpu_total;  /* [C] in 1/10000 CPU */
+    pm_a64 ending;       /* [A] 1: the session is over, nobody may attach */
+    pm_a64 failed;       /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;
-    pm_j64 client_high;    /* [J] slots below it have been used */
-    pm_j64 dying;          /* [J] entries whose last reference is gone */
-    pm_j64 settling;       /* [J] sealed entries whose dependants have not all been told */
-    pm_j64 finishing;      /* [J] tasks that have only to let go of what they hold */
-    pm_j64 cpu_free;       /* [J] signed: less than 0 when blocked tasks woke up in debt */
-    pm_j64 seq;            /* [J] */
-    pm_j64 ready;          /* [J] tasks in all queues */
-    pm_j64 idle;           /* [J] idle workers, latest first */
-    pm_j64 idle_count;     /* [J] */
-    pm_j64 workers;        /* [J] attached */
-    pm_j64 busy;           /* [J] clients with tasks on their stack */
-    pm_j64 aside;          /* [J] workers set aside */
-    pm_j64 called;         /* [J] idle worker that was woken and has not looked yet */
-    pm_j64 called_at;      /* [J] ns */
-    pm_j64 boot;           /* [J] entry of the session's configuration, held by the header */
+    pm_j64 client_high; /* [J] slots below it have been used */
+    pm_j64 dying;       /* [J] entries whose last reference is gone */
+    pm_j64 settling;    /* [J] sealed entries whose dependants have not all been told */
+    pm_j64 finishing;   /* [J] tasks that have only to let go of what they hold */
+    pm_j64 cpu_free;    /* [J] signed: less than 0 when blocked tasks woke up in debt */
+    pm_j64 seq;         /* [J] */
+    pm_j64 ready;       /* [J] tasks in all queues */
+    pm_j64 idle;        /* [J] idle workers, latest first */
+    pm_j64 idle_count;  /* [J] */
+    pm_j64 workers;     /* [J] attached */
+    pm_j64 busy;        /* [J] clients with tasks on their stack */
+    pm_j64 aside;       /* [J] workers set aside */
+    pm_j64 called;      /* [J] idle worker that was woken and has not looked yet */
+    pm_j64 called_at;   /* [J] ns */
+    pm_j64 boot;        /* [J] entry of the session's configuration, held by the header */
     pm_shape_shm shapes[PM_SHAPES];
     pm_heap_shm heap_shm;
     pm_lock_shm lock;

@@ -8,11 +8,13 @@
 #include "err.h"
 
 enum {
-    SPINS = 200,        /* about 2 us of trylock: four times the throughput of sleeping at once [R 28] */
-    SLICE_NS = 100000000, /* a sleeping waiter looks up this often, to see signals and stopped owners */
+    /* about 2 us of trylock: four times the throughput of sleeping at once [R 28] */
+    SPINS = 200,
+    /* a sleeping waiter looks up this often, to see signals and stopped owners */
+    SLICE_NS = 100000000,
 };
 
-#define UNDO_OF(head) ((uint32_t)((head) & 0xffffffffu))
+#define UNDO_OF(head)    ((uint32_t)((head) & 0xffffffffu))
 #define PUBLISH_OF(head) ((uint32_t)((head) >> 32))
 
 static int robust_init(pthread_mutex_t *m)
@@ -79,14 +81,15 @@ static void repair(pm_lock *l)
     l->repaired = true;
 }
 
-/* The first word of a robust mutex is the kernel's robust futex: the owner's thread id under two flag bits. */
+/* The first word of a robust mutex is the kernel's robust futex: the owner's thread id under two
+ * flag bits. */
 static pid_t owner_of(const pthread_mutex_t *m)
 {
     return (pid_t)(*(const volatile uint32_t *)m & 0x3fffffffu);
 }
 
-/* Spinning reads the word and tries only when it looks free: every try, failed or not, takes the cache line away from the
- * holder. */
+/* Spinning reads the word and tries only when it looks free: every try, failed or not, takes the
+ * cache line away from the holder. */
 static int take(pthread_mutex_t *m, pm_patience how)
 {
     int e = pthread_mutex_trylock(m);
@@ -133,7 +136,8 @@ void pm_lock_commit(pm_lock *l)
 {
     PM_CRASH(BEFORE_COMMIT);
     pm_compiler_fence();
-    /* The decision. A death before this store rolls all of it back; after it, the publishes are completed. */
+    /* The decision. A death before this store rolls all of it back; after it, the publishes are
+     * completed. */
     head_store(l, (uint64_t)l->published << 32);
     pm_compiler_fence();
     PM_CRASH(COMMITTED);
@@ -175,8 +179,8 @@ void pm_set(pm_lock *l, pm_j64 *word, uint64_t value)
     pm_record_shm *r = &l->shm->undo[l->undone];
     r->off = (uint64_t)((char *)word - l->base);
     r->value = word->v;
-    /* order: record -> head -> word. A death between any two leaves a journal that rolls back exactly what
-     * reached the word. */
+    /* order: record -> head -> word. A death between any two leaves a journal that rolls back
+     * exactly what reached the word. */
     pm_compiler_fence();
     head_store(l, ++l->undone);
     pm_compiler_fence();

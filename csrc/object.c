@@ -6,14 +6,14 @@
 #include "copy.h"
 #include "crash.h"
 
-/* ---- entries and holds ------------------------------------------------------------------------------------- */
+/* ---- entries and holds ----------------------------------------------------------------------- */
 
 static pm_ref ref_of(const pm_arena *a, uint64_t entry)
 {
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
 }
 
-/* ---- putting ----------------------------------------------------------------------------------------------- */
+/* ---- putting --------------------------------------------------------------------------------- */
 
 int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out)
 {
@@ -73,7 +73,8 @@ static int try_create(pm_arena *a, pm_patience how, uint64_t size, uint64_t nref
     if (rc == PM_EFULL) {
         pm_lock_rollback(&a->lock);
         while (pm__heap_reclaim(&a->heap))
-            pm_lock_commit(&a->lock); /* one spare span a transaction, bounded by the number of size classes */
+            /* one spare span a transaction, bounded by the number of size classes */
+            pm_lock_commit(&a->lock);
         rc = create(&op, size, nrefs, out);
     }
     if (rc)
@@ -82,7 +83,8 @@ static int try_create(pm_arena *a, pm_patience how, uint64_t size, uint64_t nref
     return left ? left : rc;
 }
 
-int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out)
+int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs,
+              pm_ref *out)
 {
     if (size > UINT64_C(1) << 46 || nrefs > UINT64_C(1) << 32)
         return PM_EFULL;
@@ -92,7 +94,8 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
         int settled = pm__settle(a, how);
         rc = settled ? settled : try_create(a, how, size, nrefs, out);
     }
-    /* The table is ours until the seal; `held` says how much of it counts. Its page faults happen here, unlocked. */
+    /* The table is ours until the seal; `held` says how much of it counts. Its page faults
+     * happen here, unlocked. */
     if (rc == PM_OK && nrefs)
         memcpy(pm__contained(a, pm__entry(a, out->slot)), refs, nrefs * sizeof(pm_ref));
     return rc;
@@ -152,7 +155,7 @@ int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
     return pm__done(&op);
 }
 
-/* ---- holding ----------------------------------------------------------------------------------------------- */
+/* ---- holding --------------------------------------------------------------------------------- */
 
 /* One more reference if the process has one already. */
 static bool take_one_more(pm_local *own)
@@ -230,7 +233,8 @@ void pm_drop(pm_arena *a, uint64_t slot)
         return;
     int rc = pm__enter(&op, a, PM_TRY);
     if (rc == PM_EAGAIN)
-        defer(a, slot); /* at most once at a time: the deferred reference is still counted in own->refs */
+        /* at most once at a time: the deferred reference is still counted in own->refs */
+        defer(a, slot);
     if (rc)
         return;
     if (atomic_fetch_sub(&own->refs, 1) == 1)
@@ -254,7 +258,7 @@ void pm_unpin(pm_arena *a, uint64_t slot)
     pm_drop(a, slot);
 }
 
-/* ---- looking ----------------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
 {

@@ -1,4 +1,5 @@
-/* off.h - offsets into the arena: a type of their own, 0 = null, one function that makes a pointer of one.
+/* off.h - offsets into the arena: a type of their own, 0 = null, one function that makes a
+ * pointer of one.
  *
  * Nothing in shared memory is a pointer: each process maps the arena elsewhere. */
 #ifndef PM_OFF_H

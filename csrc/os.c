@@ -19,7 +19,8 @@ int pm__os_memfd(uint64_t size, int *out)
     int fd = memfd_create("plasmid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return PM_ESYS;
-    /* No F_SEAL_FUTURE_WRITE: readers are held off by their read-only maps, and it would forbid giving pages back. */
+    /* No F_SEAL_FUTURE_WRITE: readers are held off by their read-only maps, and it would forbid
+     * giving pages back. */
     if (ftruncate(fd, (off_t)size) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
         int e = errno;
@@ -100,7 +101,8 @@ uint64_t pm__os_now(void)
 int pm__os_cores(void)
 {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    return sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
+                                                  : CPU_COUNT(&set);
 }
 
 uint64_t pm__os_pid_namespace(void)
@@ -109,7 +111,8 @@ uint64_t pm__os_pid_namespace(void)
     return stat("/proc/self/ns/pid", &st) ? 0 : (uint64_t)st.st_ino;
 }
 
-/* Field `n` (3 = state) of /proc/pid/stat as text; the command name before it may hold anything but its last ')'. */
+/* Field `n` (3 = state) of /proc/pid/stat as text; the command name before it may hold anything
+ * but its last ')'. */
 static const char *stat_field(pid_t pid, int n, char *buf, size_t len)
 {
     snprintf(buf, len, "/proc/%d/stat", (int)pid);

@@ -20,18 +20,21 @@ void pm__os_unmap(char *at, uint64_t len);
 /* Write to the file behind the arena without touching any map: fills fresh pages without faults. */
 int pm__os_pwrite(int fd, const void *data, uint64_t len, uint64_t offset);
 
-/* Sleep while *word == expected, at most until `deadline` (pm__os_now(); 0 = no limit). Returns PM_OK when woken or
- * the word differs, PM_ETIMEDOUT-like PM_ETIMEOUT, or PM_EINTR when a signal handler ran. */
+/* Sleep while *word == expected, at most until `deadline` (pm__os_now(); 0 = no limit). Returns
+ * PM_OK when woken or the word differs, PM_ETIMEDOUT-like PM_ETIMEOUT, or PM_EINTR when a signal
+ * handler ran. */
 int pm__os_sleep(pm_futex *word, uint32_t expected, uint64_t deadline);
 void pm__os_wake(pm_futex *word, int count);
 
 uint64_t pm__os_now(void); /* monotonic, ns */
 int pm__os_cores(void);    /* that this process may run on */
 
-uint64_t pm__os_pid_namespace(void);         /* inode of the pid namespace, 0 if unknown */
-uint64_t pm__os_start_time(pid_t pid);       /* of /proc/pid/stat, 0 if there is no such process */
-bool pm__os_stopped(pid_t tid);              /* a process or thread stopped by a signal, not by a tracer */
-pid_t pm__os_process_of(pid_t tid);          /* the process a thread belongs to, 0 if there is no such thread */
+uint64_t pm__os_pid_namespace(void);   /* inode of the pid namespace, 0 if unknown */
+uint64_t pm__os_start_time(pid_t pid); /* of /proc/pid/stat, 0 if there is no such process */
+/* a process or thread stopped by a signal, not by a tracer */
+bool pm__os_stopped(pid_t tid);
+/* the process a thread belongs to, 0 if there is no such thread */
+pid_t pm__os_process_of(pid_t tid);
 int pm__os_eventfd_ring(int fd);
 int pm__os_random(void *out, uint64_t len);
 

@@ -23,7 +23,8 @@ static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm
 int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
 {
     pm_arena *a = malloc(sizeof *a);
-    return a ? attached(a, pm__arena_create(heap_bytes, cpu_units, a), PM_DRIVER, -1, out) : PM_ESYS;
+    return a ? attached(a, pm__arena_create(heap_bytes, cpu_units, a), PM_DRIVER, -1, out)
+             : PM_ESYS;
 }
 
 int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
@@ -58,8 +59,9 @@ int pm_end(pm_arena *a)
     return rc;
 }
 
-/* From here on no operation of ours begins: pm__enter() looks at `gone` with the lock in its hand. Our threads that wait
- * are woken, and have their waiters back before the slot can be another's. */
+/* From here on no operation of ours begins: pm__enter() looks at `gone` with the lock in its
+ * hand. Our threads that wait are woken, and have their waiters back before the slot can be
+ * another's. */
 static void stop_operations(pm_arena *a)
 {
     pm_op op;
@@ -99,7 +101,8 @@ bool pm_is_ending(const pm_arena *a)
 
 bool pm_has_surplus(const pm_arena *a)
 {
-    /* read beside the lock: if two workers leave upon one surplus, the keeper has one started again */
+    /* read beside the lock: if two workers leave upon one surplus, the keeper has one started
+     * again */
     return a->h->workers.v > (a->h->cpu_total + 9999) / 10000;
 }
 

@@ -16,31 +16,38 @@
 
 /* A fresh session's arena, with this process as its driver. */
 int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out);
-/* Join the arena behind fd (which stays the caller's); driver_pidfd too. bell: eventfd of the keeper, or -1. */
+/* Join the arena behind fd (which stays the caller's); driver_pidfd too. bell: eventfd of the
+ * keeper, or -1. */
 int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out);
-/* The keeper's eventfd, once, before the session is told to anyone. The arena keeps a copy of its own. */
+/* The keeper's eventfd, once, before the session is told to anyone. The arena keeps a copy of
+ * its own. */
 int pm_set_bell(pm_arena *a, int fd);
 /* The session is over: nobody may attach any more, sleepers are woken with PM_EGONE. */
 int pm_end(pm_arena *a);
-/* Leave: to all others this client is dead, and if `sweep` it cleans up after itself. Views stay valid until pm_close(). */
+/* Leave: to all others this client is dead, and if `sweep` it cleans up after itself. Views stay
+ * valid until pm_close(). */
 int pm_leave(pm_arena *a, bool sweep);
 void pm_close(pm_arena *a);
 
 /* True once pm_end() was called. */
 bool pm_is_ending(const pm_arena *a);
 
-/* Whether there are more workers than the session's CPUs ask for, none of them needed now. A hint. */
+/* Whether there are more workers than the session's CPUs ask for, none of them needed now. A
+ * hint. */
 bool pm_has_surplus(const pm_arena *a);
 
-/* True in a forked child of the process that opened the arena: it has neither maps nor a slot, and may only pm_forget(). */
+/* True in a forked child of the process that opened the arena: it has neither maps nor a slot,
+ * and may only pm_forget(). */
 bool pm_is_inherited(const pm_arena *a);
 void pm_forget(pm_arena *a);
 
-/* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end with PM_EFAILED. */
+/* Say why no worker can be started, or "" that they can again. Meanwhile waits for results end
+ * with PM_EFAILED. */
 void pm_fail(pm_arena *a, const char *why);
 const char *pm_failure(const pm_arena *a);
 
-/* The session's configuration: an object that the arena itself keeps. PM_ENOTFOUND before it is set. */
+/* The session's configuration: an object that the arena itself keeps. PM_ENOTFOUND before it is
+ * set. */
 int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot);
 int pm_boot(pm_arena *a, pm_patience how, pm_ref *out);
 

@@ -1,8 +1,9 @@
 /* queue.h - ready tasks, idle workers, and bringing the two together.
  *
- * Workers pull. The queue is the truth and a call is a hint: at most one idle worker is on its way at a time
- * (header.called); it takes a task and, if there are more, calls the next. A call that leads nowhere (its worker was
- * stopped, or its caller died before the wake) grows stale after PM_STALE_NS, and any death calls everyone. */
+ * Workers pull. The queue is the truth and a call is a hint: at most one idle worker is on its
+ * way at a time (header.called); it takes a task and, if there are more, calls the next. A call
+ * that leads nowhere (its worker was stopped, or its caller died before the wake) grows stale
+ * after PM_STALE_NS, and any death calls everyone. */
 #ifndef PM_QUEUE_H
 #define PM_QUEUE_H
 
@@ -14,7 +15,8 @@ enum {
     PM_QUEUE_REMOVE_WRITES = 6,
 };
 
-/* The queue of tasks that take this much CPU; shapes come and go. 0 if all PM_SHAPES are in use by queued tasks. */
+/* The queue of tasks that take this much CPU; shapes come and go. 0 if all PM_SHAPES are in use
+ * by queued tasks. */
 uint64_t pm__shape_of(pm_op *op, uint64_t cpu_units);
 
 /* At the end, or first of its shape when somebody waits for it. */
@@ -33,8 +35,8 @@ static inline bool pm__all_busy(const pm_header_shm *h)
     return h->busy.v + h->aside.v >= h->workers.v;
 }
 
-/* A worker that was stopped while it had nothing to run: nobody waits for it to come when called. It counts again when it
- * next looks for a task. */
+/* A worker that was stopped while it had nothing to run: nobody waits for it to come when
+ * called. It counts again when it next looks for a task. */
 void pm__aside_enter(pm_op *op, uint64_t client);
 void pm__aside_leave(pm_op *op, uint64_t client);
 

@@ -33,7 +33,8 @@ static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
         uint64_t task = c->running.v;
         rc = pm__detach(a, task);
         if (rc == PM_OK)
-            rc = pm__task(a, task - 1)->retries.v ? requeue(a, task) : fail_task(a, task, c->pid.v, cause);
+            rc = pm__task(a, task - 1)->retries.v ? requeue(a, task)
+                                                  : fail_task(a, task, c->pid.v, cause);
     }
     return rc;
 }
@@ -100,15 +101,17 @@ static int patient(int (*step)(pm_arena *, pm_client_shm *), pm_arena *a, pm_cli
     return rc;
 }
 
-/* Take the life lock of a dead client. Under the arena's lock, so that its words and lists are those of committed
- * transactions: what it, or a sweeper of it, left half done is repaired first. From here on only we change them. */
+/* Take the life lock of a dead client. Under the arena's lock, so that its words and lists are
+ * those of committed transactions: what it, or a sweeper of it, left half done is repaired
+ * first. From here on only we change them. */
 static int inherit(pm_arena *a, uint64_t slot, uint64_t epoch)
 {
     pm_op op;
     int rc = pm__enter(&op, a, PM_WAIT);
     if (rc)
         return rc;
-    if (slot >= a->h->client_high.v || a->clients[slot].epoch.v != epoch || a->clients[slot].kind.v == 0)
+    if (slot >= a->h->client_high.v || a->clients[slot].epoch.v != epoch ||
+        a->clients[slot].kind.v == 0)
         rc = PM_ENOTFOUND;
     else if (pm_life_take(&a->clients[slot].life) == PM_LIFE_HELD)
         rc = PM_EALIVE;

@@ -11,7 +11,8 @@ uint64_t pm__entry_new(pm_op *op)
     if (!entry)
         return 0;
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    /* Nothing reaches the record but the free list's link, which stays: rollback need not restore these. */
+    /* Nothing reaches the record but the free list's link, which stays: rollback need not
+     * restore these. */
     pm_init(&e->refs, 1);
     pm_init(&e->block, 0);
     pm_init(&e->size, 0);
@@ -67,12 +68,14 @@ bool pm__hold_begin(pm_op *op, uint64_t entry)
 
 void pm__entry_publish(pm_op *op, uint64_t entry, enum pm_entry_state state)
 {
-    pm_publish(&op->a->lock, &pm__entry(op->a, entry - 1)->state, pm__generation(op->a, entry) << 8 | state);
+    pm_publish(&op->a->lock, &pm__entry(op->a, entry - 1)->state,
+               pm__generation(op->a, entry) << 8 | state);
 }
 
-/* ---- the stock --------------------------------------------------------------------------------------------- */
+/* ---- the stock ------------------------------------------------------------------------------- */
 
-/* Process-local, held for a few instructions; who finds it taken goes another way instead of waiting. */
+/* Process-local, held for a few instructions; who finds it taken goes another way instead of
+ * waiting. */
 static bool try_open(pm_arena *a)
 {
     return !atomic_exchange_explicit(&a->reserve_open, true, memory_order_acquire);
@@ -98,8 +101,8 @@ static bool pop(pm_arena *a, uint64_t *slot)
     return true;
 }
 
-/* Room in the stock is looked for first, so a pair once made has a place; what another thread fills meanwhile goes the
- * common way: it is dropped. */
+/* Room in the stock is looked for first, so a pair once made has a place; what another thread
+ * fills meanwhile goes the common way: it is dropped. */
 static int stock_up(pm_arena *a, pm_patience how)
 {
     uint64_t made[STOCK_UP];
@@ -132,7 +135,8 @@ int pm__reserve_take(pm_arena *a, pm_patience how, uint64_t *slot)
         if (pop(a, slot))
             return PM_OK;
         rc = stock_up(a, how);
-        if (rc == PM_ETABLE) /* what was dropped and not yet given back may be just what is missing */
+        /* what was dropped and not yet given back may be just what is missing */
+        if (rc == PM_ETABLE)
             rc = tries ? rc : pm__settle(a, how);
     }
     return rc ? rc : PM_EAGAIN; /* other threads were faster each time */
@@ -148,7 +152,8 @@ bool pm__reserve_give(pm_arena *a, uint64_t slot)
     if (given) {
         atomic_store_explicit(&own->own, PM_STOCKED, memory_order_relaxed);
         /* No transaction journals this word of an own entry, and nobody else reads it. */
-        atomic_store_explicit(&pm__entry(a, slot)->state.v, (pm__generation(a, slot + 1) + 1) << 8 | PM_PENDING,
+        atomic_store_explicit(&pm__entry(a, slot)->state.v,
+                              (pm__generation(a, slot + 1) + 1) << 8 | PM_PENDING,
                               memory_order_release);
         PM_CRASH(STOCKED);
         a->reserve[a->reserved++] = slot;

@@ -8,7 +8,7 @@ static pm_lock *lock_of(pm_op *op)
     return &op->a->lock;
 }
 
-/* ---- entries ----------------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 static void entry_free(pm_op *op, uint64_t entry)
 {
@@ -21,8 +21,9 @@ static void entry_free(pm_op *op, uint64_t entry)
     pm__pool_give(op, &op->a->h->entries, entry);
 }
 
-/* An entry with nothing inside goes at once if the transaction has room; the others join the dying list, so that the
- * last drop of a list of a million references neither recurses nor overflows the journal. */
+/* An entry with nothing inside goes at once if the transaction has room; the others join the
+ * dying list, so that the last drop of a list of a million references neither recurses nor
+ * overflows the journal. */
 static void entry_gone(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
@@ -94,7 +95,7 @@ static void step_settling(pm_op *op, uint64_t entry)
     pm__task_waited(op, arg->task.v);
 }
 
-/* ---- hold records ------------------------------------------------------------------------------------------ */
+/* ---- hold records ---------------------------------------------------------------------------- */
 
 void pm__hold_end(pm_op *op, uint64_t hold)
 {
@@ -102,7 +103,8 @@ void pm__hold_end(pm_op *op, uint64_t hold)
     pm_hold_shm *holds = op->a->holds, *r = &holds[hold - 1];
     uint64_t entry = r->entry.v, next = r->next.v, prev = r->prev.v;
     if (r->waiter.v) {
-        pm_set(l, r->wprev.v ? &holds[r->wprev.v - 1].wnext : &pm__entry(op->a, entry - 1)->waits, r->wnext.v);
+        pm_set(l, r->wprev.v ? &holds[r->wprev.v - 1].wnext : &pm__entry(op->a, entry - 1)->waits,
+               r->wnext.v);
         if (r->wnext.v)
             pm_set(l, &holds[r->wnext.v - 1].wprev, r->wprev.v);
     }
@@ -133,7 +135,7 @@ static void drop_deferred(pm_op *op)
     }
 }
 
-/* ---- tasks ------------------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i)
 {
@@ -167,7 +169,7 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
         pm_set(lock_of(op), &pm__task(op->a, t->next.v - 1)->prev, t->prev.v);
 }
 
-/* ---- tasks that are awaited inside of tasks ---------------------------------------------------------------- */
+/* ---- tasks that are awaited inside of tasks -------------------------------------------------- */
 
 static uint64_t queued_below(const pm_arena *a, uint64_t entry, int *budget)
 {
@@ -217,8 +219,8 @@ void pm__offer_all(pm_op *op)
             offer_to_client(op, i);
 }
 
-/* Those who wait for a result of the task inside of another task, directly or for a result that depends on it. False
- * when the dependencies reach further than the budget. */
+/* Those who wait for a result of the task inside of another task, directly or for a result that
+ * depends on it. False when the dependencies reach further than the budget. */
 static bool offer_above(pm_op *op, uint64_t task, int *budget)
 {
     const pm_arena *a = op->a;
@@ -237,13 +239,15 @@ static bool offer_above(pm_op *op, uint64_t task, int *budget)
                 look(op, pm__waiter(a, r->client.v, (int)r->waiter.v - 1));
         }
         for (uint64_t at = e->deps.v; at; at = ((pm_arg_shm *)(a->map.base + at))->next.v)
-            if (--*budget < 0 || !offer_above(op, ((pm_arg_shm *)(a->map.base + at))->task.v, budget))
+            if (--*budget < 0 ||
+                !offer_above(op, ((pm_arg_shm *)(a->map.base + at))->task.v, budget))
                 return false;
     }
     return true;
 }
 
-/* No worker is free: a worker asleep inside another task may be waiting for just this one, and can run it. */
+/* No worker is free: a worker asleep inside another task may be waiting for just this one, and
+ * can run it. */
 static void offer(pm_op *op, uint64_t task)
 {
     int budget = PM_REACH;
@@ -292,7 +296,8 @@ static void let_go_of(pm_op *op, pm_j64 *word)
     pm__entry_unref(op, entry);
 }
 
-/* A result that has its bytes becomes visible; of an abandoned task there are none, and nobody to see them. */
+/* A result that has its bytes becomes visible; of an abandoned task there are none, and nobody
+ * to see them. */
 static void end_result(pm_op *op, uint64_t ret, bool attached)
 {
     uint64_t entry = ret >> 1;
@@ -332,7 +337,7 @@ static void step_finishing(pm_op *op, uint64_t task)
     }
 }
 
-/* ---- rolling forward --------------------------------------------------------------------------------------- */
+/* ---- rolling forward ------------------------------------------------------------------------- */
 
 static bool step(pm_op *op)
 {
@@ -350,12 +355,14 @@ static bool step(pm_op *op)
     return true;
 }
 
-/* Each of these unlocked reads may be stale: too late a look is made good by the next operation's pm__done(). */
+/* Each of these unlocked reads may be stale: too late a look is made good by the next
+ * operation's pm__done(). */
 static bool work_left(const pm_arena *a)
 {
     const pm_header_shm *h = a->h;
     return *(const volatile uint64_t *)&h->dying.v | *(const volatile uint64_t *)&h->settling.v |
-           *(const volatile uint64_t *)&h->finishing.v | atomic_load_explicit(&a->deferred, memory_order_relaxed);
+           *(const volatile uint64_t *)&h->finishing.v |
+           atomic_load_explicit(&a->deferred, memory_order_relaxed);
 }
 
 static int step_and_leave(pm_op *op)
@@ -368,8 +375,9 @@ static int step_and_leave(pm_op *op)
     return pm__leave(op);
 }
 
-/* The last one out clears up: whoever finds the lock busy here leaves the rest to the one inside, who looks again after
- * leaving. So nothing decided is left to nobody; deaths and stops are made good by sweeps and by kick() in wait.c. */
+/* The last one out clears up: whoever finds the lock busy here leaves the rest to the one
+ * inside, who looks again after leaving. So nothing decided is left to nobody; deaths and stops
+ * are made good by sweeps and by kick() in wait.c. */
 int pm__done(pm_op *op)
 {
     pm_arena *a = op->a;

@@ -1,15 +1,16 @@
 /* settle.h - letting go: the operations over a user's n, rolled forward in bounded steps.
  *
- * Three lists in the header are the intent records of the core. What is on one was decided by a committed
- * transaction; the rest is a series of idempotent steps with a cursor in the record, done by whoever leaves the lock next, so
- * a death leaves the remainder to the others [R 10, 11]:
+ * Three lists in the header are the intent records of the core. What is on one was decided by a
+ * committed transaction; the rest is a series of idempotent steps with a cursor in the record,
+ * done by whoever leaves the lock next, so a death leaves the remainder to the others [R 10,
+ * 11]:
  *
  *   dying      entries without references: their contained references, then their bytes, then the entry
  *   settling   sealed entries: tell one waiting task after the other that its argument is there
  *   finishing  tasks that have ended: their arguments, results, function and tables
  *
- * Order inside a transaction: take records before you let go of any; a record given back keeps its published state
- * until the commit, so it must not be taken again before. */
+ * Order inside a transaction: take records before you let go of any; a record given back keeps
+ * its published state until the commit, so it must not be taken again before. */
 #ifndef PM_SETTLE_H
 #define PM_SETTLE_H
 
@@ -19,8 +20,8 @@
 enum {
     /* the dearest step: a dying entry gives back block, key and record */
     PM_STEP_WRITES = PM_HEAP_FREE_WRITES + PM_DIRECTORY_WRITES + PM_POOL_WRITES + 12,
-    PM_STEPS = 16,  /* of one lock hold */
-    PM_REACH = 64,  /* tasks followed along dependencies in one lock hold */
+    PM_STEPS = 16, /* of one lock hold */
+    PM_REACH = 64, /* tasks followed along dependencies in one lock hold */
 };
 _Static_assert(3 * (int)PM_STEP_WRITES <= (int)PM_UNDO_MAX, "steps fit a transaction");
 
@@ -34,7 +35,8 @@ pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e);
 /* One reference to the entry (slot + 1) less. */
 void pm__entry_unref(pm_op *op, uint64_t entry);
 
-/* The entry has just been published as sealed or failed: count it for those who wait, tell dependants. */
+/* The entry has just been published as sealed or failed: count it for those who wait, tell
+ * dependants. */
 void pm__entry_settled(pm_op *op, uint64_t entry);
 
 /* End client's hold record and its reference. */
@@ -50,11 +52,11 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task);
 /* One argument less to wait for: queue the task, or let an abandoned one go. */
 void pm__task_waited(pm_op *op, uint64_t task);
 void pm__task_ready(pm_op *op, uint64_t task, bool first);
-/* A queued task on which the entry's value depends, directly or through tasks that wait for arguments; 0 if none of the first PM_REACH
- * tasks looked at is queued. */
+/* A queued task on which the entry's value depends, directly or through tasks that wait for
+ * arguments; 0 if none of the first PM_REACH tasks looked at is queued. */
 uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry);
-/* All workers are busy, and queued tasks may be awaited inside of running ones: have every thread that sleeps inside a
- * task look whether it can run one. */
+/* All workers are busy, and queued tasks may be awaited inside of running ones: have every
+ * thread that sleeps inside a task look whether it can run one. */
 void pm__offer_all(pm_op *op);
 /* The task has ended and is on no list: let go of what it holds. */
 void pm__task_end(pm_op *op, uint64_t task);
@@ -63,8 +65,8 @@ void pm__task_end(pm_op *op, uint64_t task);
 pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i);
 pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i);
 
-/* End an operation: deferred drops and steps while the transaction has room, then pm__leave(), then what is left, until nothing
- * is or somebody else is inside. */
+/* End an operation: deferred drops and steps while the transaction has room, then pm__leave(),
+ * then what is left, until nothing is or somebody else is inside. */
 int pm__done(pm_op *op);
 
 /* Work the lists down to nothing. PM_EAGAIN if the lock is busy: others will see to the rest. */

@@ -18,7 +18,7 @@ static pm_lock *lock_of(pm_op *op)
     return &op->a->lock;
 }
 
-/* ---- submit ------------------------------------------------------------------------------------------------ */
+/* ---- submit ---------------------------------------------------------------------------------- */
 
 static bool small(const pm_task_spec *spec)
 {
@@ -28,7 +28,8 @@ static bool small(const pm_task_spec *spec)
 static int room_for(const pm_arena *a, uint64_t nrets)
 {
     const pm_header_shm *h = a->h;
-    return pm__pool_room(&h->tasks) && pm__pool_room(&h->entries) >= nrets && pm__pool_room(&h->holds) >= nrets
+    return pm__pool_room(&h->tasks) && pm__pool_room(&h->entries) >= nrets &&
+                   pm__pool_room(&h->holds) >= nrets
                ? PM_OK
                : PM_ETABLE;
 }
@@ -52,8 +53,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     uint64_t shape = pm__shape_of(op, spec->cpu);
     if (!shape)
         return PM_ETABLE;
-    if (!small(spec) &&
-        !(table = pm__heap_alloc(&a->heap, spec->nargs * sizeof(pm_arg_shm) + spec->nrets * sizeof(pm_j64))))
+    if (!small(spec) && !(table = pm__heap_alloc(&a->heap, spec->nargs * sizeof(pm_arg_shm) +
+                                                               spec->nrets * sizeof(pm_j64))))
         return PM_EFULL;
     uint64_t task = pm__pool_take(op, &a->h->tasks);
     pm_task_shm *t = pm__task(a, task - 1);
@@ -101,7 +102,8 @@ static void add_argument(pm_op *op, uint64_t task, pm_task_argument given)
     pm_init(&arg->next, 0);
     take_ref(op, given.slot + 1);
     pm_set(l, &t->args_held, t->args_held.v + 1);
-    /* On the settling list the entry still reads as pending only inside the transaction that seals it, not here. */
+    /* On the settling list the entry still reads as pending only inside the transaction that
+     * seals it, not here. */
     if (given.waits && pm_state(a, given.slot) == PM_PENDING) {
         pm_init(&arg->next, e->deps.v);
         pm_set(l, &e->deps, (uint64_t)((char *)arg - a->map.base));
@@ -190,7 +192,7 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
     return left ? left : rc;
 }
 
-/* ---- take -------------------------------------------------------------------------------------------------- */
+/* ---- take ------------------------------------------------------------------------------------ */
 
 static void hold_cpu(pm_op *op, uint64_t task)
 {
@@ -335,7 +337,8 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         if (rc || found)
             return rc;
         PM_CRASH(IDLE);
-        /* order: bell = 0 -> read these; the other side sets one of them, then the bell (look_again in client.c) */
+        /* order: bell = 0 -> read these; the other side sets one of them, then the bell
+         * (look_again in client.c) */
         if (a->gone || pm_a64_load(&a->h->ending))
             return PM_EGONE;
         rc = sleep_for_bell(a, deadline);
@@ -346,7 +349,8 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
     }
 }
 
-int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from, pm_running *out)
+int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from,
+                    pm_running *out)
 {
     while (*from < n) {
         pm_op op;
@@ -372,7 +376,9 @@ int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, ui
         int rc = pm__enter(&op, a, how);
         if (rc)
             return rc;
-        for (int i = 0; i < SCAN && *from < n && pm_lock_room(&a->lock) > 4 * PM_QUEUE_REMOVE_WRITES; i++, ++*from) {
+        for (int i = 0;
+             i < SCAN && *from < n && pm_lock_room(&a->lock) > 4 * PM_QUEUE_REMOVE_WRITES;
+             i++, ++*from) {
             uint64_t task = pm__queued_producer(a, slots[*from] + 1);
             if (task && pm__task(a, task - 1)->seq.v) {
                 pm__queue_remove(&op, task);
@@ -404,9 +410,10 @@ pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
 }
 
-/* ---- finish ------------------------------------------------------------------------------------------------ */
+/* ---- finish ---------------------------------------------------------------------------------- */
 
-/* An object that may become the value of result `slot`. Pending and ours, so it is read without the lock. */
+/* An object that may become the value of result `slot`. Pending and ours, so it is read without
+ * the lock. */
 static int valid_object(const pm_arena *a, uint64_t object, uint64_t slot)
 {
     const pm_entry_shm *from = pm__entry(a, object);
@@ -466,7 +473,8 @@ static void attach(pm_op *op, uint64_t task, const pm_result *r)
     pm_set(l, &t->attached, t->attached.v + 1);
 }
 
-/* As many as the transaction has room for. True when all are attached, with room to end the task. */
+/* As many as the transaction has room for. True when all are attached, with room to end the
+ * task. */
 static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
 {
     pm_task_shm *t = pm__task(op->a, task - 1);
@@ -483,7 +491,8 @@ static void decide(pm_op *op, uint64_t task)
     pm__task_end(op, task);
 }
 
-int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next)
+int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
+              pm_running *next)
 {
     pm_op op;
     bool all = false;
@@ -564,7 +573,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
     }
 }
 
-/* ---- retry, block, resume ---------------------------------------------------------------------------------- */
+/* ---- retry, block, resume -------------------------------------------------------------------- */
 
 void pm__task_requeue(pm_op *op, uint64_t task)
 {
@@ -575,7 +584,8 @@ void pm__task_requeue(pm_op *op, uint64_t task)
     if (t->retries.v != PM_RETRY_ALWAYS)
         pm_set(l, &t->retries, t->retries.v - 1);
     pm_set(l, &t->runner, 0);
-    pm__task_ready(op, task, false); /* last: who takes it now finds nothing of the former attempt [R 16] */
+    /* last: who takes it now finds nothing of the former attempt [R 16] */
+    pm__task_ready(op, task, false);
 }
 
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
@@ -601,7 +611,8 @@ int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     pm__task_return_cpu(&op, task);
     pm__call_worker(&op);
     if (a->h->ready.v && pm__all_busy(a->h))
-        pm__offer_all(&op); /* what is queued was not offered while there was a worker to take it: us */
+        /* what is queued was not offered while there was a worker to take it: us */
+        pm__offer_all(&op);
     return pm__done(&op);
 }
 

@@ -3,8 +3,9 @@
  *   submit ─► BUILDING ─► WAITING (arguments) ─► READY ─► RUNNING ─► FINISHING ─► free
  *                  └► ABANDONED (submitter died)            └► READY again (worker died, retries left)
  *
- * Workers pull: nothing is handed to anybody, so nothing must be taken back. Finish is one decision: results are
- * attached unseen first, then one transaction ends the task, and from there everything rolls forward (settle.h). */
+ * Workers pull: nothing is handed to anybody, so nothing must be taken back. Finish is one
+ * decision: results are attached unseen first, then one transaction ends the task, and from
+ * there everything rolls forward (settle.h). */
 #ifndef PM_TASK_H
 #define PM_TASK_H
 
@@ -22,7 +23,7 @@ typedef struct {
     const char *name;    /* for messages; cut to PM_TASK_NAME - 1 bytes */
     const void *payload; /* packed arguments, at most PM_TASK_INLINE bytes */
     uint64_t size;
-    int64_t packed;      /* slot of an object with the packed arguments instead, or -1 */
+    int64_t packed; /* slot of an object with the packed arguments instead, or -1 */
     const pm_task_argument *args;
     uint64_t nargs;
     uint64_t nrets;
@@ -30,15 +31,17 @@ typedef struct {
     uint64_t retries; /* after deaths of its worker; PM_RETRY_ALWAYS */
 } pm_task_spec;
 
-/* A submission in progress: zero it, then call pm_submit() until it returns something else than PM_EAGAIN. */
+/* A submission in progress: zero it, then call pm_submit() until it returns something else than
+ * PM_EAGAIN. */
 typedef struct {
     uint64_t task; /* 0 before the first step and after the last */
     uint64_t made; /* results that exist: on failure the caller drops these */
 } pm_submission;
 
-/* out[nrets]: the results, each held by this process. One transaction for few arguments and results, bounded steps
- * for many. PM_ETABLE, PM_EFULL, PM_EAGAIN. */
-int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out);
+/* out[nrets]: the results, each held by this process. One transaction for few arguments and
+ * results, bounded steps for many. PM_ETABLE, PM_EFULL, PM_EAGAIN. */
+int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s,
+              pm_ref *out);
 
 /* A task this client runs. Everything it points to is constant until pm_finish(). */
 typedef struct {
@@ -56,12 +59,16 @@ typedef struct {
 
 /* Take the oldest task that fits. PM_ENOTFOUND: none. */
 int pm_take(pm_arena *a, pm_patience how, pm_running *out);
-/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, PM_EINTR, PM_EAGAIN, PM_EGONE. */
+/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, PM_EINTR, PM_EAGAIN,
+ * PM_EGONE. */
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
-/* Take a queued task that produces one of these pending entries, whatever CPU is free: its waiter has stopped using its own.
- * PM_ENOTFOUND: none of slots[*from..n) is queued. *from: where to go on. */
-int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from, pm_running *out);
-/* Put queued tasks that produce these entries before all others. A bounded number a call; *from as above. */
+/* Take a queued task that produces one of these pending entries, whatever CPU is free: its
+ * waiter has stopped using its own. PM_ENOTFOUND: none of slots[*from..n) is queued. *from:
+ * where to go on. */
+int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from,
+                    pm_running *out);
+/* Put queued tasks that produce these entries before all others. A bounded number a call; *from
+ * as above. */
 int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from);
 
 pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i);
@@ -71,23 +78,28 @@ pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i);
 typedef struct {
     const void *data; /* at most PM_INLINE bytes, or NULL */
     uint64_t len;
-    uint64_t object; /* if data is NULL: slot of a pending object of ours, whose bytes become the result's */
+    /* if data is NULL: slot of a pending object of ours, whose bytes become the result's */
+    uint64_t object;
     bool failed;
 } pm_result;
 
-/* Attach results [*from, *from + n) while PM_EAGAIN and cursor say so, end the task, and with `next` take another in the same lock hold
- * (PM_ENOTFOUND in next->task = 0: none). The objects' own references stay with the caller, who drops them.
- * PM_ECYCLE (a result contains a reference to itself), PM_ESTATE (an object is not pending), PM_EINVAL: nothing was done. */
-int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next);
+/* Attach results [*from, *from + n) while PM_EAGAIN and cursor say so, end the task, and with
+ * `next` take another in the same lock hold (PM_ENOTFOUND in next->task = 0: none). The objects'
+ * own references stay with the caller, who drops them. PM_ECYCLE (a result contains a reference
+ * to itself), PM_ESTATE (an object is not pending), PM_EINVAL: nothing was done. */
+int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
+              pm_running *next);
 
-/* Put the task back into the queue, last, with one retry less: its function asked for it. PM_ESTATE: none is left. */
+/* Put the task back into the queue, last, with one retry less: its function asked for it.
+ * PM_ESTATE: none is left. */
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task);
 
 /* A worker's innermost task stops using its CPU, and takes it back, in debt if need be. */
 int pm_block(pm_arena *a, pm_patience how, uint64_t task);
 int pm_resume(pm_arena *a, pm_patience how, uint64_t task);
 
-/* This client has been stopped (SIGSTOP): if it runs nothing, do without it until it looks for a task again. */
+/* This client has been stopped (SIGSTOP): if it runs nothing, do without it until it looks for a
+ * task again. */
 int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch);
 
 /* How many more workers would help now, given at most `cap` of them. */

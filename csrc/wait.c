@@ -7,16 +7,17 @@
 enum {
     SPIN_MAX_NS = 50000,
     SPIN_MIN_NS = 1000,
-    BATCH = 16,              /* records linked in one lock hold */
-    LOOKS = 64,              /* entries looked at in one lock hold */
-    KICK_NS = 20000000,      /* a sleep beside ready tasks and idle workers is looked at after this long */
+    BATCH = 16, /* records linked in one lock hold */
+    LOOKS = 64, /* entries looked at in one lock hold */
+    /* a sleep beside ready tasks and idle workers is looked at after this long */
+    KICK_NS = 20000000,
     FREE_WAITER_NS = 100000000,
 };
 
-/* ---- spinning ---------------------------------------------------------------------------------------------- */
+/* ---- spinning -------------------------------------------------------------------------------- */
 
-/* Spinning pays only while a core is free for it: not beside as many running tasks as there are cores. The word is
- * read beside the lock; a stale value costs a few microseconds. */
+/* Spinning pays only while a core is free for it: not beside as many running tasks as there are
+ * cores. The word is read beside the lock; a stale value costs a few microseconds. */
 static bool core_free(const pm_arena *a)
 {
     int64_t units = *(const volatile int64_t *)&a->h->cpu_free.v;
@@ -51,15 +52,15 @@ void pm__slept(pm_arena *a, uint64_t began)
     atomic_store_explicit(&a->spin_ns, budget, memory_order_relaxed);
 }
 
-/* ---- counting ---------------------------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 static bool is_ready(const pm_arena *a, uint64_t slot)
 {
     return pm_state(a, slot) != PM_PENDING;
 }
 
-/* Have the entry count for our waiter when it is sealed. A record that counts for another thread's waiter, which is
- * in use, is made to count for all of the client's. */
+/* Have the entry count for our waiter when it is sealed. A record that counts for another
+ * thread's waiter, which is in use, is made to count for all of the client's. */
 static void count_for(pm_op *op, uint64_t slot, int waiter)
 {
     pm_arena *a = op->a;
@@ -68,8 +69,9 @@ static void count_for(pm_op *op, uint64_t slot, int waiter)
     pm_hold_shm *r = &a->holds[own->hold - 1];
     pm_entry_shm *e = pm__entry(a, slot);
     uint64_t mine = (uint64_t)waiter + 1, now = r->waiter.v;
-    /* order: own->waiter = ours -> read the waiters in use; a thread that takes waiter `now` meanwhile does the
-     * reverse (pm__waiter_take, then counted), so either it sees that the record is not its own or we see it. */
+    /* order: own->waiter = ours -> read the waiters in use; a thread that takes waiter `now`
+     * meanwhile does the reverse (pm__waiter_take, then counted), so either it sees that the
+     * record is not its own or we see it. */
     atomic_store(&own->waiter, (uint32_t)mine);
     if (now == 0) {
         pm_init(&r->wprev, 0);
@@ -77,11 +79,13 @@ static void count_for(pm_op *op, uint64_t slot, int waiter)
         if (e->waits.v)
             pm_set(l, &a->holds[e->waits.v - 1].wprev, own->hold);
         pm_set(l, &e->waits, own->hold);
-    } else if (now != mine && now <= PM_WAITERS && atomic_load(&pm__me(a)->waiters.v) >> (now - 1) & 1)
+    } else if (now != mine && now <= PM_WAITERS &&
+               atomic_load(&pm__me(a)->waiters.v) >> (now - 1) & 1)
         mine = PM_WAITERS + 1;
     pm_set(l, &r->waiter, mine);
     atomic_store(&own->waiter, (uint32_t)mine);
-    /* Of a task that becomes ready later the record tells; one that is ready already has told nobody. */
+    /* Of a task that becomes ready later the record tells; one that is ready already has told
+     * nobody. */
     if (pm__all_busy(a->h) && pm__queued_producer(a, slot + 1))
         pm_a64_store(&pm__waiter(a, a->slot, waiter)->work, 1);
 }
@@ -93,7 +97,8 @@ static bool counted(const pm_arena *a, uint64_t slot, int waiter)
 }
 
 /* Link up to BATCH uncounted pending entries from slots[*i] on; adds those found ready to *got. */
-static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *i, uint64_t *got)
+static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *i,
+                       uint64_t *got)
 {
     pm_op op;
     int rc = pm__enter(&op, a, PM_WAIT);
@@ -129,20 +134,21 @@ static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter,
     return PM_OK;
 }
 
-/* Of the list, those whose completion will not be told to us any more: they are ready, or stand in it before. Each
- * entry tells once however often it is listed. */
+/* Of the list, those whose completion will not be told to us any more: they are ready, or stand
+ * in it before. Each entry tells once however often it is listed. */
 static uint64_t untold(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter)
 {
     uint64_t bit = UINT64_C(1) << waiter, count = 0;
     for (uint64_t i = 0; i < n; i++)
-        count += is_ready(a, slots[i]) ||
-                 atomic_fetch_or_explicit(&a->local[slots[i]].listed, bit, memory_order_relaxed) & bit;
+        count +=
+            is_ready(a, slots[i]) ||
+            atomic_fetch_or_explicit(&a->local[slots[i]].listed, bit, memory_order_relaxed) & bit;
     for (uint64_t i = 0; i < n; i++)
         atomic_fetch_and_explicit(&a->local[slots[i]].listed, ~bit, memory_order_relaxed);
     return count;
 }
 
-/* ---- sleeping ---------------------------------------------------------------------------------------------- */
+/* ---- sleeping -------------------------------------------------------------------------------- */
 
 static bool none_missing(uint64_t missing)
 {
@@ -210,14 +216,14 @@ static int waiter_for(pm_arena *a, uint64_t deadline)
     return w;
 }
 
-static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
-                     bool working)
+static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n, uint64_t need,
+                     uint64_t deadline, bool working)
 {
     pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
     for (bool woken = false;; woken = true) {
         uint64_t got = 0;
-        /* order: missing = need -> read states. An entry sealed before its state is read is in `got`, one sealed
-         * after lowers `missing`; one that does both only makes us look again. */
+        /* order: missing = need -> read states. An entry sealed before its state is read is in
+         * `got`, one sealed after lowers `missing`; one that does both only makes us look again. */
         atomic_store(&w->missing.v, need);
         int rc = count_all(a, slots, n, waiter, &got);
         if (rc)
@@ -229,11 +235,13 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
         if (pm_a64_load(&a->h->failed))
             return PM_EFAILED;
         PM_CRASH(COUNTED);
-        /* order: missing = need -> read work; the other side sets work, then missing = 0 (look() in settle.c, pm__leave).
-         * Woken with too little ready, a worker looks for work too: what it was woken for may be a death. */
+        /* order: missing = need -> read work; the other side sets work, then missing = 0 (look()
+         * in settle.c, pm__leave). Woken with too little ready, a worker looks for work too:
+         * what it was woken for may be a death. */
         if (working && (pm_a64_swap(&w->work, 0) || woken))
             return PM_EWORK;
-        /* Up to need - 1 is taken off at once: should duplicates make that too little, one completion more has us look. */
+        /* Up to need - 1 is taken off at once: should duplicates make that too little, one
+         * completion more has us look. */
         if (need - got > 1 && (got = untold(a, slots, n, waiter)) >= need)
             got = need - 1;
         if ((int64_t)(atomic_fetch_sub(&w->missing.v, got) - got) <= 0)
@@ -244,7 +252,8 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
     }
 }
 
-int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline, bool working)
+int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
+            bool working)
 {
     int waiter = waiter_for(a, deadline);
     if (waiter < 0)

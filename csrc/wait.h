@@ -1,21 +1,24 @@
 /* wait.h - waiting for entries to be sealed.
  *
- * A waiting process is counted by its hold records: each says which of the process's waiters to lower when the entry is sealed. A record stays counted
- * when the wait ends early, so a repeated wait over the same references takes no lock. Counts are hints, states the truth. */
+ * A waiting process is counted by its hold records: each says which of the process's waiters to
+ * lower when the entry is sealed. A record stays counted when the wait ends early, so a repeated
+ * wait over the same references takes no lock. Counts are hints, states the truth. */
 #ifndef PM_WAIT_H
 #define PM_WAIT_H
 
 #include "object.h"
 
-/* Until at least `need` of the n entries, all held by this process, are sealed or failed. deadline: pm__os_now() clock, 0 = none. Call
- * without the GIL. working: a worker inside a task waits; PM_EWORK tells it that a task it waits for may be queued and
- * no worker idle, so that it can run it itself. PM_OK, PM_ETIMEOUT, PM_EINTR or PM_EAGAIN (look at signals, call again), PM_EGONE, ...
- * Cost: n loads; the lock once per 16 entries not waited for before. */
+/* Until at least `need` of the n entries, all held by this process, are sealed or failed.
+ * deadline: pm__os_now() clock, 0 = none. Call without the GIL. working: a worker inside a task
+ * waits; PM_EWORK tells it that a task it waits for may be queued and no worker idle, so that it
+ * can run it itself. PM_OK, PM_ETIMEOUT, PM_EINTR or PM_EAGAIN (look at signals, call again),
+ * PM_EGONE, ... Cost: n loads; the lock once per 16 entries not waited for before. */
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
             bool working);
 
-/* Spin on *word as long as it is likely to pay: true if it has changed. Otherwise sleep, and say so to pm__slept(), which learns:
- * twice as long next time if the sleep was so short that spinning would have been faster, half as long if not. */
+/* Spin on *word as long as it is likely to pay: true if it has changed. Otherwise sleep, and say
+ * so to pm__slept(), which learns: twice as long next time if the sleep was so short that
+ * spinning would have been faster, half as long if not. */
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
 void pm__slept(pm_arena *a, uint64_t began);
 

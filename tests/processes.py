@@ -116,7 +116,7 @@ class Processes:
         except OSError:
             return 0
         for pid in children:  # the oldest: workers are its forks
-            if command(pid) != "plasmid-worker" and is_alive(pid) and _is_nursery(pid):
+            if command(pid) != "plasmid-worker" and is_alive(pid) and _has_started(pid):
                 return pid
         return 0
 
@@ -152,11 +152,16 @@ def _started(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
-def _is_nursery(pid: int) -> bool:
+def _has_started(pid: int) -> bool:
+    """Whether it is a nursery's program by now. Between fork and exec it still shows its parent's, which does not go
+    on as long as it is stopped: vfork."""
     try:
-        return b"plasmid.runtime.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+    return any(word.startswith(b"import sys; ") and b"nursery" in word for word in words) and not any(
+        b"keeper" in word for word in words
+    )
 
 
 # Meeting points ----------------------------------------------------------------------------------

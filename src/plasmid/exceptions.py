@@ -55,7 +55,7 @@ from types import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = [
@@ -112,6 +112,9 @@ __all__ = [
     "UserCodeException",
     "WorkerCrashedError",
 ]
+
+_CHAIN = 50
+"""So many errors of a chain of causes and contexts travel; the text has all."""
 
 
 class PlasmidError(Exception):
@@ -206,7 +209,8 @@ class RayTaskError(PlasmidError):
 
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
         text = (self.function_name, self.traceback_str, self.proctitle, self.pid, self.ip)
-        return _load_task_error, (text, _pack(self.cause), type(self) is not RayTaskError)
+        packed = [(_pack(error), is_cause) for error, is_cause in _chain(self.cause)]
+        return _load_task_error, (text, packed, type(self) is not RayTaskError)
 
 
 class TaskCancelledError(PlasmidError):
@@ -573,13 +577,25 @@ def _members(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def _pack(error: BaseException | None) -> bytes:
+def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, bool]]:
+    """`error` and what a traceback shows before it, link by link; whether each is the __cause__ of
+    the one before, rather than its __context__."""
+    is_cause, seen = False, set[int]()
+    while error is not None and id(error) not in seen and len(seen) < _CHAIN:
+        yield error, is_cause
+        seen.add(id(error))
+        is_cause = error.__cause__ is not None
+        context = None if error.__suppress_context__ else error.__context__
+        error = error.__cause__ if is_cause else context
+
+
+def _pack(error: BaseException) -> bytes:
     """`error` as bytes of their own: trouble in loading them cannot spoil what is around."""
     import pickle
 
     import cloudpickle
 
-    if error is None or _rebuilds_itself(type(error)):
+    if _rebuilds_itself(type(error)):
         try:
             packed: bytes = cloudpickle.dumps(error)
             pickle.loads(packed)
@@ -587,7 +603,6 @@ def _pack(error: BaseException | None) -> bytes:
             pass
         else:
             return packed
-    assert error is not None
 
     def carried(value: object, otherwise: object) -> object:
         try:
@@ -622,21 +637,35 @@ def _rebuilds_itself(kind: type[BaseException]) -> bool:
 
 
 def _load_task_error(
-    text: tuple[str, str, str, int, str], packed: bytes, as_cause: bool
+    text: tuple[str, str, str, int, str], packed: list[tuple[bytes, bool]], as_cause: bool
 ) -> RayTaskError:
-    import pickle
-
     function_name, traceback_str, proctitle, pid, ip = text
-    try:
-        cause = pickle.loads(packed)
-        if type(cause) is tuple:
-            restore, arguments = cause
-            cause = restore(*arguments)
-    except Exception as failure:
-        lines = traceback_str.strip().splitlines()
-        cause = _unserializable(lines[-1] if lines else "an error", failure)
+    cause = last = None
+    for data, is_cause in packed:
+        try:
+            link = _unpack(data)
+        except Exception as failure:
+            lines = traceback_str.strip().splitlines()
+            link = _unserializable(lines[-1] if lines and not cause else "an error", failure)
+        if last is None:
+            cause = link
+        elif is_cause:
+            last.__cause__ = link
+        else:
+            last.__context__ = link
+        last = link
     error = RayTaskError(function_name, traceback_str, cause, proctitle, pid, ip)
     return error.as_instanceof_cause() if as_cause else error
+
+
+def _unpack(data: bytes) -> BaseException:
+    import pickle
+
+    error = pickle.loads(data)
+    if type(error) is tuple:
+        restore, arguments = error
+        error = restore(*arguments)
+    return error  # type: ignore[no-any-return]
 
 
 def _unserializable(what: str, failure: Exception) -> UnserializableException:

@@ -333,6 +333,46 @@ TEST(threads_may_drop_while_their_process_leaves)
     pm_close(w.a);
 }
 
+static void *put_until_gone(void *arg)
+{
+    world *w = arg;
+    pm_ref ref;
+    int rc;
+    while ((rc = pm_put(w->a, PM_WAIT, "mine", 5, &ref)) != PM_EGONE)
+        if (rc == PM_OK)
+            pm_drop(w->a, ref.slot);
+    return NULL;
+}
+
+/* A put fills an entry beside the lock. None may still be at it when the entry is swept and becomes another's. */
+TEST(threads_may_put_while_their_process_leaves)
+{
+    world w = world_new();
+    for (useconds_t round = 0; round < 40; round++) {
+        world other = {.b = w.b};
+        pthread_t t[2];
+        pm_ref refs[200];
+        DO(pm_open_fd(w.a->fd, PM_GUEST, -1, -1, &other.a));
+        for (int i = 0; i < 2; i++)
+            CHECK(pthread_create(&t[i], NULL, put_until_gone, &other) == 0);
+        usleep(round * 20);
+        DO(pm_leave(other.a, true));
+        for (uint64_t i = 0; i < 200; i++)
+            refs[i] = put(&w, i);
+        for (int i = 0; i < 2; i++)
+            CHECK(pthread_join(t[i], NULL) == 0);
+        for (uint64_t i = 0; i < 200; i++) {
+            pm_view v;
+            DO(pm_look(w.a, refs[i].slot, &v));
+            CHECK(v.size == 8 && *(const uint64_t *)v.data == i);
+            pm_drop(w.a, refs[i].slot);
+        }
+        clean(&w);
+        pm_close(other.a);
+    }
+    pm_close(w.a);
+}
+
 static void *wait_until_gone(void *arg)
 {
     wait_for_object(arg);

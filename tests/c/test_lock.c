@@ -55,16 +55,21 @@ static uint64_t state_of(const arena *m)
     return m->word[0].v;
 }
 
-/* One transaction: every word to `value`, some of them twice. */
-static void change(pm_lock *l, arena *m, uint64_t value)
+/* Inside: every word to `value`, twice each. */
+static void write_all(pm_lock *l, arena *m, uint64_t value)
 {
-    enter(l);
     for (int i = 0; i < WORDS; i++)
         pm_set(l, &m->word[i], value + 1000);
     pm_publish(l, &m->published[0], value);
     for (int i = 0; i < WORDS; i++)
         pm_set(l, &m->word[i], value);
     pm_publish(l, &m->published[1], value);
+}
+
+static void change(pm_lock *l, arena *m, uint64_t value)
+{
+    enter(l);
+    write_all(l, m, value);
     CHECK(pm_lock_release(l) == PM_OK);
 }
 
@@ -377,7 +382,9 @@ static void count_for_ever(pm_lock *l, arena *m, unsigned seed)
     for (;;) {
         if (rand_r(&seed) % 400 == 0)
             pm_crash_arm(1 + (uint64_t)(rand_r(&seed) % 40));
-        change(l, m, m->word[0].v + 1);
+        enter(l);
+        write_all(l, m, m->word[0].v + 1);
+        CHECK(pm_lock_release(l) == PM_OK);
     }
 }
 

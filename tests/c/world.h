@@ -110,10 +110,18 @@ __attribute__((unused)) static void gate_reset(world *w)
     w->b->gate[0] = w->b->gate[1] = 0;
 }
 
+static inline pm_stats stats(const world *w)
+{
+    pm_stats s;
+    DO(pm_stats_read(w->a, PM_WAIT, &s));
+    return s;
+}
+
 /* Sweep every dead client; how many there were. */
 __attribute__((unused)) static int sweep_dead(const world *w)
 {
     int n = 0;
+    stats(w); /* who takes the lock repairs: the epochs read below are committed */
     for (uint64_t i = 0; i < pm__client_high(w->a); i++) {
         int rc = i == w->a->slot ? PM_EALIVE : PM_EAGAIN;
         while (rc == PM_EAGAIN)
@@ -133,13 +141,6 @@ __attribute__((unused)) static void clean(const world *w)
     if (rc)
         fprintf(stderr, "pm_check: %s: %s\n", pm_strerror(rc), why);
     CHECK(rc == PM_OK);
-}
-
-__attribute__((unused)) static pm_stats stats(const world *w)
-{
-    pm_stats s;
-    DO(pm_stats_read(w->a, PM_WAIT, &s));
-    return s;
 }
 
 /* Nothing leaked since `then`. */

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import OWNER, STORE, Gate, arena, nothing_left, threads, until
+from support import OWNER, STORE, Gate, arena, nothing_left, until
 
 import plasmid
 
@@ -89,10 +89,9 @@ def _check_objects(request: pytest.FixtureRequest, before: int) -> None:
 
 
 def _objects() -> int:
-    """How many there are. Not counted: exported functions, which live as long as the functions do,
-    and the one by which the thread that completes futures is woken."""
+    """How many there are, exported functions not counted: these live as long as the functions."""
     stats = arena().stats()
-    return stats["entries"] - stats["keys"] - ("'plasmid-futures'" in threads())
+    return stats["entries"] - stats["keys"]
 
 
 def _forget() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from plasmid.engine import current
 
-STORE = 32 << 20
+STORE = 64 << 20
 
 OWNER = "PLASMID_TEST_OWNER"
 """In the environment of all processes that these tests start: the pid of the test run."""

@@ -15,8 +15,8 @@ class Futures:
     """Completes futures as their references get values.
 
     Processes and threads: `future` may be called from any thread and does not block. The thread
-    starts with the first future, sleeps in one wait for all of them, and ends with the session.
-    What a future's callbacks do, they do in that thread.
+    lives while there are futures without a value, and sleeps in one wait for all of them. What a
+    future's callbacks do, they do in that thread.
     """
 
     def __init__(self, arena: core.Arena, read: Callable[[core.ObjectRef], Any]) -> None:
@@ -46,34 +46,38 @@ class Futures:
         return made
 
     def close(self, patience: float = 5.0) -> None:
-        """Return when the thread has ended, as it does with the session. Not for ever: it may be in
-        a callback that waits for what the caller holds."""
+        """Return when the thread has ended, as it does when its session has. Not for ever: it may be
+        in a callback that waits for what the caller holds."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
 
     def _run(self) -> None:
         try:
-            while True:
-                self._arena.wait(self._to_wait_for(), 1, None)
+            while refs := self._to_wait_for():
+                self._arena.wait(refs, 1, None)
+                del refs  # while the thread sleeps, no variable of it may keep a value
                 self._complete_ready()
         except PlasmidError as error:  # the session has ended
             with self._lock:
                 left, self._waiting = self._waiting, {}
+                self._thread = None
             for futures in left.values():
                 for future in futures:
                     future.set_exception(error)
 
     def _to_wait_for(self) -> list[core.ObjectRef]:
         """All references, and a bell that ends the wait when another comes: an object that is
-        sealed then."""
+        sealed then. Nothing if the thread is to end."""
         bell = self._arena.create_object(1, ())
         with self._lock:
-            self._bell = bell
-            return [bell.ref, *self._waiting]
+            if self._waiting:
+                self._bell = bell
+                return [bell.ref, *self._waiting]
+            self._bell = self._thread = None
+            return []
 
     def _complete_ready(self) -> None:
-        # A function of its own: while the thread sleeps, no variable of it may keep a value.
         for ref, futures in self._take_ready():
             self._complete(ref, futures)
 

@@ -46,8 +46,11 @@ ARENA, BELL, DRIVER, LIFE, LISTENER = range(3, 8)
 """Descriptors from the keeper's start on: arena, bell, the driver's pidfd and its lifeline, which
 nursery and workers have under the same numbers; and the listener."""
 
-REPORT_AFTER = 5
+REPORT_AFTER = 8
 """Failed starts in a row, 4 seconds, until the driver is told. Attempts go on."""
+
+PATIENCE = 15
+"""Failed starts in a row, some 10 seconds, after which attempts become rare."""
 
 _LAST_WORDS = 800
 _WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
@@ -373,8 +376,8 @@ class _Watch:
 
 
 class Trouble:
-    """Failed attempts in a row, and how long to wait before the next: 0.05 s, four times longer
-    each time, 30 s at most.
+    """Failed attempts in a row, and how long to wait before the next: 0.05 s, twice as long each
+    time, but at most a second, so that what is killed is back within one; 30 s after many.
 
     So a worker that cannot start costs no more than a few processes a minute.
     """
@@ -384,7 +387,8 @@ class Trouble:
         self._until = 0.0
 
     def add(self) -> None:
-        self._until = time.monotonic() + min(30.0, 0.05 * 4 ** min(self.count, 10))
+        pause = min(1.0, 0.05 * 2**self.count) if self.count < PATIENCE else 30.0
+        self._until = time.monotonic() + pause
         self.count += 1
 
     def over(self) -> None:
@@ -413,7 +417,6 @@ class _Nursery:
     """
 
     def __init__(self, settings: NurserySettings, boot: bytes, bare: bool) -> None:
-        self.born = time.monotonic()
         self.preloaded = False
         self._log = output.open_file()
         life, self._life = os.pipe()

@@ -25,7 +25,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from plasmid._core import core

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -73,9 +74,8 @@ class Worker:
         retry: Any = False
         try:
             args, kwargs, where, extra = packing.unpack_arguments(task)
-            if extra is not None:
-                retry, num_cpus = extra
-                self._set_threads(num_cpus)
+            retry, num_cpus = extra or (False, 1.0)
+            self._set_threads(num_cpus)
             filled = self._fill_in(task, mine, args, kwargs, where)
             function = self._function(task)
         except PlasmidError as error:  # of an argument: whoever waits for us gets the first cause
@@ -89,10 +89,7 @@ class Worker:
 
                 value = asyncio.run(value)
             output.end_task()
-            results = [packing.pack_result(self._arena, item) for item in split(task, value)]
-            return task.finish(results, False, take)
-        except ObjectStoreFullError as error:
-            return self._fail(task, error, take)
+            return task.finish(self._pack(task, split(task, value)), False, take)
         except BaseException as error:
             if task.retries != 0 and _is_to_retry(error, retry):
                 task.retry()
@@ -132,10 +129,22 @@ class Worker:
             self._functions[key] = function
         return function
 
+    def _pack(self, task: core.Running, values: Sequence[Any]) -> list[bytes | core.Pending]:
+        """The results, stored."""
+        packed: list[bytes | core.Pending] = []
+        for number, value in enumerate(values, start=1):
+            try:
+                packed.append(packing.pack_result(self._arena, value))
+            except (TypeError, ObjectStoreFullError) as error:
+                which = "result" if len(values) == 1 else f"result {number} of {len(values)}"
+                raise type(error)(f"{which} of {task.name}(): {error}") from None
+        return packed
+
     def _fail(self, task: core.Running, error: PlasmidError, take: bool) -> core.Running | None:
         """End the task with an exception in place of each result. There is always room to say
         it."""
         output.end_task()
+        _forget_frames(error)
         results: list[bytes | core.Pending] = []
         for _ in range(task.nrets):
             try:
@@ -174,8 +183,18 @@ def _is_to_retry(error: BaseException, retry: bool | tuple[type[BaseException], 
     return retry and isinstance(error, Exception)
 
 
+def _forget_frames(error: PlasmidError) -> None:
+    """Let go the variables of the functions that the error came through, or a worker without work
+    would keep arguments until its garbage collector runs."""
+    cause: BaseException | None = error.cause if isinstance(error, RayTaskError) else error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
 def _short(error: PlasmidError) -> PlasmidError:
     """The error as what can be rebuilt from a line of text."""
-    if isinstance(error, (ObjectStoreFullError,)) or type(error) is PlasmidError:
-        return error
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, ObjectStoreFullError):
+        return type(cause)(str(cause))
     return ObjectStoreFullError(f"no room to store the error that ended the task: {error}")

@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from plasmid.exceptions import PlasmidError
+
 Keep: TypeAlias = Callable[[Any], Any]
 
 
 def reduce_exception(error: BaseException, keep: Keep | None = None, chain: bool = False) -> Any:
     """What `__reduce__` would return; `keep` may replace arguments and attributes.
 
-    Cause and context go along only with `chain`, as a part of them may not be picklable.
+    Cause and context go along only with `chain`, as a part of them may not be picklable. Errors of
+    plasmid know themselves what of them travels.
     """
+    if isinstance(error, PlasmidError):
+        return error.__reduce__()
     rebuild, args, state = _recipe(error)
     if keep is not None:
         args = tuple(map(keep, args))
