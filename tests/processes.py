@@ -24,11 +24,14 @@ MARK = "PLASMID_TEST_MARK"
 WATCHDOG = 60.0
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = WATCHDOG) -> Any:
+def until(
+    true: Callable[[], Any], what: str | Callable[[], str], seconds: float = WATCHDOG
+) -> Any:
     """Look until `true()` is, and return what it returned."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not after {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.002)
     return found
 
@@ -283,39 +286,36 @@ class Program:
         if not text:
             _, err = self.process.communicate(timeout=WATCHDOG)
             raise AssertionError(f"the program has ended: {self.process.returncode}\n{err}")
-        words = text.split()
-        if words[:1] == ["session"]:
-            self.names += words[1:]
-            return self.line()
-        return text.rstrip("\n")
+        return self.line() if self._is_about_session(text) else text.rstrip("\n")
 
     def end(self, status: int = 0) -> str:
         """Its remaining output, once it has ended with this status and everything is gone."""
         out, self.err = self.process.communicate(timeout=WATCHDOG)
         assert self.process.returncode == status, f"{self.process.returncode}\n{out}\n{self.err}"
         self.gone()
-        return str(out)
+        lines = (out or "").splitlines(keepends=True)
+        return "".join(line for line in lines if not self._is_about_session(line))
+
+    def _is_about_session(self, line: str) -> bool:
+        first, *names = line.split() or [""]
+        if first == "session":
+            self.names += names
+        return first == "session"
 
     def gone(self) -> None:
-        until(lambda: not marked(self.mark), f"all gone, but {_describe(self.mark)}")
-        for name in self.names:
-            assert sockets(name) == 0
+        until(lambda: not marked(self.mark), lambda: f"all gone, but {self._left()}", 30)
+        # Descriptors are closed a moment after the memory that tells the mark is gone.
+        until(lambda: not any(map(sockets, self.names)), "no socket is left")
         assert _shared_names() <= self.shm
+
+
+    def _left(self) -> str:
+        return ", ".join(f"{pid} {command(pid)} {stat(pid)[:2]}" for pid in marked(self.mark))
 
 
 def run(code: str, **options: Any) -> str:
     """The stdout of a program that ends well and leaves nothing."""
     return Program(code, **options).end()
-
-
-def _describe(mark: str) -> Any:
-    class Later:
-        def __str__(self) -> str:
-            return ", ".join(f"{pid} {command(pid)} {stat(pid)[:1]}" for pid in marked(mark))
-
-        __format__ = object.__format__
-
-    return Later()
 
 
 def _shared_names() -> set[str]:

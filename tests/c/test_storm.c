@@ -281,7 +281,10 @@ static bool ended(pid_t pid)
 {
     int status;
     pid_t got = waitpid(pid, &status, WNOHANG);
-    CHECK(got == 0 || (got == pid && (status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))));
+    if (got == pid && status && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
+        fprintf(stderr, "process %d ended with status %#x\n", (int)pid, (unsigned)status);
+        CHECK(false);
+    }
     return got == pid;
 }
 

@@ -479,6 +479,33 @@ TEST(submit_that_runs_out_of_room_half_way_gives_back_what_it_took)
     close_clean(&w, then);
 }
 
+TEST(results_of_a_failed_submit_never_become_visible)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref function = put(&w, 1), out[600];
+    const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .nrets = 600, .cpu = CPU};
+    pm_submission s = {0};
+    pthread_t t;
+    uint64_t capacity = w.a->h->holds.capacity;
+    int rc;
+    CHECK(pthread_create(&t, NULL, fill_table, &w) == 0);
+    gate_arm(&w, "UNLOCKED");
+    while ((rc = pm_submit(w.a, PM_WAIT, &spec, &s, out)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_ETABLE && s.made > 0);
+    CHECK(pthread_join(t, NULL) == 0);
+    w.a->h->holds.capacity = capacity;
+    clean(&w);
+    CHECK(stats(&w).tasks == 0);
+    for (uint64_t i = 0; i < s.made; i++) {
+        CHECK(state_of(&w, out[i]) == PM_PENDING);
+        drop(&w, out[i]);
+    }
+    drop(&w, function);
+    close_clean(&w, then);
+}
+
 TEST(results_dropped_before_the_end_are_freed_with_the_task)
 {
     world w = world_new();
@@ -709,6 +736,28 @@ TEST(nested_tasks_run_on_one_worker)
     }
     slay(pid);
     CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    pm_close(w.a);
+}
+
+/* Queued while there was somebody to take it, or before anybody waited: it was offered to nobody. */
+TEST(waiting_worker_is_told_of_a_task_that_is_queued_already)
+{
+    world w = world_of(16 << 20, 1);
+    pm_ref outer = submit_one(&w), inner;
+    pm_running t, found;
+    uint64_t from = 0;
+    CHECK(take(&w, &t));
+    inner = submit_one(&w);
+    int rc;
+    while ((rc = pm_wait(w.a, &inner.slot, 1, 1, pm__os_now() + 200000000, true)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_EWORK);
+    DO(pm_take_awaited(w.a, PM_WAIT, &inner.slot, 1, &from, &found));
+    finish(&w, &found);
+    finish(&w, &t);
+    drop(&w, outer);
+    drop(&w, inner);
     clean(&w);
     pm_close(w.a);
 }

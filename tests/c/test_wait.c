@@ -474,6 +474,43 @@ TEST(wake_that_died_with_its_sender_is_made_good_by_the_sweep)
     pm_close(w.a);
 }
 
+static void seal_and_stay(world *w)
+{
+    pm_ref ref = pending(w);
+    w->b->refs[0] = ref;
+    atomic_store(&w->b->word[0], 1);
+    while (atomic_load(&w->b->word[0]) == 1)
+        usleep(100);
+    gate_arm(w, "COMMITTED");
+    pm_seal(w->a, PM_WAIT, ref.slot, false);
+}
+
+/* R13: it dies with the lock in its hand. Whoever takes the lock next completes the seal and tells everyone. */
+TEST(wake_that_died_under_the_lock_is_made_good_by_the_next_operation)
+{
+    world w = world_new();
+    world other = {.b = w.b};
+    pthread_t t;
+    DO(pm_open_fd(w.a->fd, PM_GUEST, -1, -1, &other.a));
+    pid_t pid = spawn(&w, seal_and_stay);
+    AWAIT(atomic_load(&w.b->word[0]));
+    DO(pm_hold(w.a, PM_WAIT, w.b->refs[0]));
+    CHECK(pthread_create(&t, NULL, wait_for_first, &w) == 0);
+    AWAIT(pm_a64_load(&w.a->clients[w.a->slot].waiters));
+    usleep(30000);
+    atomic_store(&w.b->word[0], 2);
+    gate_await(&w);
+    slay(pid);
+    usleep(5000);
+    CHECK(!atomic_load(&w.b->word[3]));
+    stats(&other);
+    CHECK(pthread_join(t, NULL) == 0);
+    CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    pm_close(other.a);
+    pm_close(w.a);
+}
+
 /* Sealers die at random points; whatever became of their objects, a wait for those that were sealed ends. */
 static void seal_until_death(world *w)
 {

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from processes import MARK, Program, is_stopped, kill, marked, until
+from processes import Program, is_stopped, kill, marked, until
 
 BUSY = """
 plasmid.init(num_cpus=2)
@@ -130,14 +129,11 @@ def test_killed_while_it_starts(temporary: Path, step: int) -> None:
 
 def test_killed_by_one_of_its_tasks(temporary: Path) -> None:
     program = Program(
-        IDLE + "plasmid.get(plasmid.remote(lambda: os.kill(%s, 9)).remote())" % "int(os.environ['DRIVER'])"
-        if False
-        else "driver = os.getpid()\n"
+        "driver = os.getpid()\n"
         + IDLE
         + "plasmid.get(plasmid.remote(lambda: os.kill(driver, 9)).remote())"
     )
-    assert program.line() == ""
-    assert program.process.wait() == -signal.SIGKILL
+    program.end(-signal.SIGKILL)
     assert_nothing_left(program, temporary)
 
 
@@ -179,26 +175,18 @@ def test_ended_in_the_middle_of_get_by_ctrl_c(temporary: Path) -> None:
 def test_a_forked_child_of_the_driver_keeps_nothing_alive(temporary: Path) -> None:
     """It has copies of all the driver's descriptors, and lives on."""
     program = Program(
-        IDLE
-        + """
-if os.fork() == 0:
-    say("child", os.getpid())
-    os.close(1), os.close(2)
-    signal.pause()
-say("ready")
-signal.pause()
-"""
+        IDLE + "child = os.fork()\nif child:\n    say('child', child)\nsignal.pause()\n"
     )
-    lines = {program.line(), program.line()}
-    lines |= {program.line() for _ in range(0 if "ready" in lines and len(lines) > 1 else 0)}
-    (child,) = (int(line.split()[1]) for line in lines if line.startswith("child"))
+    while not (line := program.line()).startswith("child"):
+        pass
+    child = int(line.split()[1])
     kill(program.pid)
     program.process.wait()
     try:
-        until(lambda: marked(program.mark) == [child], "only the child is left")
+        until(lambda: marked(program.mark) == [child], program._left)
     finally:
         kill(child)
-    program.gone()
+    assert_nothing_left(program, temporary)
 
 
 # Stopped -----------------------------------------------------------------------------------------
@@ -244,7 +232,8 @@ def test_workers_print_megabytes_beside_a_stopped_driver(temporary: Path, tmp_pa
 
 
 def test_sessions_side_by_side_do_not_disturb_each_other(temporary: Path) -> None:
-    programs = [Program(IDLE + "say('ready')\nsys.stdin.readline()\nprint(plasmid.get(square.remote(9)))", stdin=subprocess.PIPE) for _ in range(3)]
+    ask = "say('ready')\nsys.stdin.readline()\nsay(plasmid.get(square.remote(9)))"
+    programs = [Program(IDLE + ask, stdin=subprocess.PIPE) for _ in range(3)]
     for program in programs:
         while program.line() != "ready":
             pass
@@ -257,6 +246,3 @@ def test_sessions_side_by_side_do_not_disturb_each_other(temporary: Path) -> Non
         program.process.stdin.flush()
         assert program.line() == "81"
         program.end()
-
-
-assert sys, MARK

@@ -483,7 +483,8 @@ def test_idle_processes_use_no_cpu() -> None:
         """
         plasmid.init(num_cpus=2)
         plasmid.get([square.remote(x) for x in range(10)])
-        until(lambda: len(pids("worker")) == 2)
+        # The nursery forks twice for each worker: wait until those between are gone, too.
+        until(lambda: len(pids("worker")) == 2 and len(pids("nursery")) == 1)
         everyone = [os.getpid()] + sum((pids(t) for t in ("keeper", "nursery", "worker")), [])
         def cpu():
             fields = [open(f"/proc/{pid}/schedstat").read().split() for pid in everyone]
