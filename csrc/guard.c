@@ -137,10 +137,12 @@ static void *guard(void *arg)
     int failures = 0;
     uint64_t well = pm__os_now(); /* up to when there was a keeper that lived */
     pthread_setname_np(pthread_self(), "plasmid-guard");
-    while (!g->stopping) {
+    for (;;) {
         uint64_t began = pm__os_now();
-        if (g->pid)
+        if (g->pid) /* also when we are to stop: no zombie is left */
             await_end(g);
+        if (g->stopping)
+            return NULL;
         bool quick = pm__os_now() - began < QUICK_NS;
         failures = quick ? failures + 1 : 0;
         if (!quick)
@@ -150,10 +152,8 @@ static void *guard(void *arg)
             pm__fail(g->a, "the session's keeper dies as soon as it is started");
         if (failures > 1)
             pause_after(g, failures - 1);
-        if (!g->stopping)
-            spawn(g);
+        spawn(g);
     }
-    return NULL;
 }
 
 static void destroy(pm_guard *g)

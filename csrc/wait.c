@@ -5,6 +5,7 @@
 #include "os.h"
 
 enum {
+    NONE_NEEDED = -1000, /* beside the PM_E* codes */
     SPIN_MAX_NS = 50000,
     SPIN_MIN_NS = 1000,
     BATCH = 16, /* records linked in one lock hold */
@@ -199,10 +200,24 @@ static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
     }
 }
 
-static int waiter_for(pm_arena *a, uint64_t deadline)
+static bool is_enough(const pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need)
+{
+    for (uint64_t i = 0; i < n && need > 0; i++)
+        need -= is_ready(a, slots[i]);
+    return need == 0;
+}
+
+/* A waiter of our own. While other threads of this process have them all, states are looked at now
+ * and then: what we wait for may be what those others wait for. */
+static int waiter_for(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need,
+                      uint64_t deadline)
 {
     int w;
     while ((w = pm__waiter_take(a)) < 0) {
+        if (is_enough(a, slots, n, need))
+            return NONE_NEEDED;
+        if (a->gone || pm_a64_load(&a->h->ending))
+            return PM_EGONE;
         uint64_t slice = pm__os_now() + FREE_WAITER_NS;
         atomic_store(&a->want_waiter.v, 1);
         if ((w = pm__waiter_take(a)) >= 0)
@@ -255,9 +270,9 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
             bool working)
 {
-    int waiter = waiter_for(a, deadline);
+    int waiter = waiter_for(a, slots, n, need, deadline);
     if (waiter < 0)
-        return waiter;
+        return waiter == NONE_NEEDED ? PM_OK : waiter;
     int rc = wait_with(a, waiter, slots, n, need, deadline, working);
     pm__waiter_give(a, waiter);
     return rc;

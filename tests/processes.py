@@ -237,8 +237,9 @@ PRELUDE = """
 import os, signal, subprocess, sys, threading, time
 import plasmid
 
-def say(*words):
-    print(*words, flush=True)
+def say(*words):  # in one piece: the log thread prints beside it
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
 
 def everything():
     from plasmid.engine import current

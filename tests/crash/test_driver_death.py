@@ -196,7 +196,7 @@ def test_workers_print_megabytes_beside_a_stopped_driver(temporary: Path, tmp_pa
     """And the driver shows it all when it goes on."""
     done = tmp_path / "done"
     os.mkfifo(done)
-    lines = 100_000
+    lines = 40_000
     program = Program(
         f"""
         plasmid.init(num_cpus=2)

@@ -194,6 +194,18 @@ def test_an_async_task_awaits_tasks_without_a_free_cpu() -> None:
     assert plasmid.get(outer.remote()) == [0, 1, 2]
 
 
+def test_an_async_task_that_blocks_in_get_waits_for_another_async_task() -> None:
+    @plasmid.remote
+    async def inner(n: int) -> int:
+        return await identity.remote(n)
+
+    @plasmid.remote
+    async def outer() -> list[int]:
+        return plasmid.get([inner.remote(n) for n in range(3)])
+
+    assert plasmid.get(outer.remote()) == [0, 1, 2]
+
+
 def test_the_cpus_are_free_again_when_all_have_waited() -> None:
     plasmid.get([fib.remote(6) for _ in range(4)])
     full = plasmid.cluster_resources()["CPU"]

@@ -80,7 +80,7 @@ plasmid.get(talk.remote())
 plasmid.shutdown()
 """)
     assert lines(out) == [("talk", text) for text in ("python", "descriptor", "program", "libc")]
-    assert lines(err) == [("talk", "program to err")]
+    assert lines(err) == [("talk", "python"), ("talk", "program to err")]
 
 
 def test_unfinished_lines_end_with_their_task() -> None:

@@ -52,6 +52,7 @@ cdef extern from "plasmid.h" nogil:
         pm_j64 kind
         pm_j64 pid
         pm_j64 start_time
+        pm_j64 running
 
     ctypedef struct pm_header_shm:
         unsigned char session[16]

@@ -23,6 +23,7 @@ cdef class Guard:
         for i in range(n):
             numbers[i] = fds[i]
         argv, env = list(argv), list(env)
+        self._arena = arena
         try:
             args = _strings(argv)
             variables = _strings(env)
@@ -32,7 +33,11 @@ cdef class Guard:
             PyMem_Free(args)
             PyMem_Free(variables)
         check(rc, "start the session's keeper")
-        self._arena = arena
+
+    def __dealloc__(self):
+        if self._g != NULL and not _c.pm_is_inherited(self._arena._a):
+            with nogil:
+                _c.pm_guard_stop(self._g)
 
     @property
     def pid(self):

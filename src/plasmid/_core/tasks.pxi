@@ -81,13 +81,23 @@ def submit(
 @cython.final
 @cython.no_gc
 cdef class Running:
-    """A task that this worker runs. Belongs to the thread that took it."""
+    """A task that this worker runs. Belongs to the thread that took it, until it has been finished or
+    retried: from then on it may be read no more, block() and resume() do nothing, and finish() and
+    retry() raise ValueError."""
     cdef Arena _arena
     cdef _c.pm_running _t
+    cdef readonly str name
 
     @property
-    def name(self):
-        return self._t.name.decode(errors="replace")
+    def is_innermost(self):
+        """Whether it is the task that this process took last, of those it has not finished."""
+        cdef _c.pm_arena *a = self._arena.live()
+        return self._t.task != 0 and a.clients[a.slot].running.v == self._t.task
+
+    cdef uint64_t unfinished(self) except 0:
+        if self._t.task == 0:
+            raise ValueError(f"{self.name}() has been finished already")
+        return self._t.task
 
     @property
     def function_key(self):
@@ -158,6 +168,8 @@ cdef class Running:
     def block(self):
         """Its worker is about to sleep: others may use its CPU."""
         cdef _c.pm_arena *a = self._arena.live()
+        if self._t.task == 0:
+            return
         cdef int rc = _c.pm_block(a, _c.PM_TRY, self._t.task)
         while again(rc):
             with nogil:
@@ -167,6 +179,8 @@ cdef class Running:
     def resume(self):
         """It goes on at once, in debt if all CPUs are in use."""
         cdef _c.pm_arena *a = self._arena.live()
+        if self._t.task == 0:
+            return
         cdef int rc = _c.pm_resume(a, _c.PM_TRY, self._t.task)
         if rc == _c.PM_EAGAIN:
             with nogil:
@@ -177,10 +191,14 @@ cdef class Running:
     def retry(self):
         """Put it back into the queue, with one retry less."""
         cdef _c.pm_arena *a = self._arena.live()
-        cdef int rc = _c.pm_retry(a, _c.PM_TRY, self._t.task)
-        while again(rc):
+        cdef uint64_t task = self.unfinished()
+        cdef int rc = _c.pm_retry(a, _c.PM_TRY, task)
+        if rc == _c.PM_EAGAIN:
             with nogil:
-                rc = _c.pm_retry(a, _c.PM_WAIT, self._t.task)
+                while rc == _c.PM_EAGAIN:
+                    rc = _c.pm_retry(a, _c.PM_WAIT, task)
+        if rc == _c.PM_OK:
+            self._t.task = 0
         check(rc, "retry a task")
 
     def finish(self, list results, failed, bint take):
@@ -195,6 +213,7 @@ cdef class Running:
         cdef uint64_t i, n = self._t.nrets
         cdef int rc
         cdef bint ends_badly = failed
+        cdef uint64_t task = self.unfinished()
         if <uint64_t>len(results) != n:
             raise ValueError(f"{len(results)} results for {n} references")
         if n > 4:
@@ -214,7 +233,7 @@ cdef class Running:
                 else:
                     all_[i].data = NULL
                     all_[i].object = (<Pending?>item).ref.slot
-            rc = _c.pm_finish(a, _c.PM_TRY, self._t.task, all_, &next_ if take else NULL)
+            rc = _c.pm_finish(a, _c.PM_TRY, task, all_, &next_ if take else NULL)
             if rc == _c.PM_EAGAIN:
                 with nogil:
                     while rc == _c.PM_EAGAIN:
@@ -224,6 +243,8 @@ cdef class Running:
         finally:
             if n > 4:
                 PyMem_Free(all_)
+        if rc == _c.PM_OK:
+            self._t.task = 0
         check(rc, "finish a task")
         return _running(self._arena, &next_) if next_.task else None
 
@@ -232,6 +253,7 @@ cdef Running _running(Arena arena, const _c.pm_running *t):
     cdef Running task = Running.__new__(Running)
     task._arena = arena
     task._t = t[0]
+    task.name = t.name.decode(errors="replace")
     return task
 
 

@@ -19,9 +19,15 @@ class Futures:
     future's callbacks do, they do in that thread.
     """
 
-    def __init__(self, arena: core.Arena, read: Callable[[core.ObjectRef], Any]) -> None:
+    def __init__(
+        self,
+        arena: core.Arena,
+        read: Callable[[core.ObjectRef], Any],
+        wait: Callable[[list[core.ObjectRef], int, float | None], bool],
+    ) -> None:
         self._arena = arena
         self._read = read
+        self._wait = wait
         self._lock = threading.Lock()
         self._waiting: dict[core.ObjectRef, list[Future[Any]]] = {}
         self._thread: threading.Thread | None = None
@@ -55,7 +61,7 @@ class Futures:
     def _run(self) -> None:
         try:
             while refs := self._to_wait_for():
-                self._arena.wait(refs, 1, None)
+                self._wait(refs, 1, None)
                 del refs  # while the thread sleeps, no variable of it may keep a value
                 self._complete_ready()
         except PlasmidError as error:  # the session has ended

@@ -21,7 +21,14 @@ from plasmid._core import core
 from plasmid.engine import packing
 from plasmid.engine.base import Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
-from plasmid.engine.running import RunningTask, running
+from plasmid.engine.running import (
+    RunningTask,
+    can_run_inside,
+    die,
+    is_stack_low,
+    process,
+    running,
+)
 from plasmid.exceptions import (
     GetTimeoutError,
     RayTaskError,
@@ -65,6 +72,11 @@ class _Ended:
 _ENDED: Any = _Ended()
 
 
+def _is_in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 def start(config: SessionConfig) -> LocalEngine:
     """A new session, with this process as its driver."""
     from plasmid.runtime.session import Session
@@ -97,7 +109,7 @@ class LocalEngine(Engine):
         self._config = config or SessionConfig()
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
         self._import_path = set(sys.path)
-        self._futures = Futures(arena, arena.read)
+        self._futures = Futures(arena, arena.read, self._await)
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
         arena.hooks = self
         core.set_current(arena)
@@ -160,19 +172,20 @@ class LocalEngine(Engine):
     def _await(self, refs: list[core.ObjectRef], need: int, timeout: float | None) -> bool:
         """Sleep until `need` of refs, no two equal, have values; False when the time is up."""
         task = running.task
-        if task is None:
+        lender = task or process.task
+        if lender is None:
             return bool(self._arena.wait(refs, need, timeout))
         if sum(map(self._arena.is_ready, refs)) >= need:
             return True
-        task.core.block()  # others may use its CPU
+        lender.lend()
         try:
-            if timeout is not None:
-                core.hurry(self._arena, self._pending(refs))
-                return bool(self._arena.wait(refs, need, timeout))
-            self._help(task, refs, need)
+            if task is not None and timeout is None:
+                self._help(task, refs, need)
+                return True
+            core.hurry(self._arena, self._pending(refs))
+            return bool(self._arena.wait(refs, need, timeout))
         finally:
-            task.core.resume()
-        return True
+            lender.take_back()
 
     def _help(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
         """Wait without a timeout inside a task: run queued tasks that are waited for on this stack.
@@ -182,22 +195,34 @@ class LocalEngine(Engine):
         only when there can be no more of them is a task run here, which may be one that was not the
         first to finish.
         """
-        eager = need == len(refs) and task.depth < INLINE_DEPTH
+        able = can_run_inside()
+        eager = able and need == len(refs) and task.depth < INLINE_DEPTH and is_stack_low()
         if not eager:
             core.hurry(self._arena, self._pending(refs))
         while True:
-            if eager or self._is_crowded():
-                while inner := core.take_awaited(self._arena, self._pending(refs)):
-                    task.run_inside(inner)
-                    if sum(map(self._arena.is_ready, refs)) >= need:
-                        return
+            if eager or (able and self._is_crowded()):
+                self._run_awaited(task, refs, need)
             # None: a task that we wait for is queued, and all workers are busy. If it is not for
             # us to run, the keeper has been told, and we look again soon whether it could help.
             found = self._arena.wait(refs, need, None, working=True)
-            if found is None and not eager and not self._is_crowded():
+            if found is None and not eager:
                 found = self._arena.wait(refs, need, CROWDED_SECONDS)
             if found:
                 return
+
+    def _run_awaited(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
+        try:
+            while sum(map(self._arena.is_ready, refs)) < need:
+                inner = core.take_awaited(self._arena, self._pending(refs))
+                if inner is None:
+                    return
+                task.run_inside(inner)
+        except BaseException:
+            # Raised by a signal's handler. If that was between taking a task and running it, only
+            # the end of this process lets others know that it has to be run again.
+            if not task.core.is_innermost:
+                die()
+            raise
 
     def _pending(self, refs: list[core.ObjectRef]) -> list[core.ObjectRef]:
         return [ref for ref in refs if not self._arena.is_ready(ref)]

@@ -1,12 +1,21 @@
-"""Which task a thread runs."""
+"""Which task a thread runs, and whether another may run on top of it."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from signal import ITIMER_REAL, getitimer
+from typing import Any, NoReturn
 
 from plasmid._core import core
+
+BROKEN = 70
+"""Exit status of a worker that was interrupted between tasks, by a signal handler that raises for
+example: what it had taken is run again by another."""
 
 
 class RunningTask:
@@ -14,19 +23,40 @@ class RunningTask:
 
     core      the core's handle of it
     depth     tasks below it on the same stack
+    num_cpus  what it asked for
     resolved  values that references among its arguments arrived as
     run_inside(task)  run another to its end on top of it
+
+    Processes and threads: `lend` and `take_back` may be called by any thread of the process, the
+    rest belongs to the thread that runs the task.
     """
 
-    __slots__ = ("core", "depth", "resolved", "run_inside")
+    __slots__ = ("_lenders", "_lock", "core", "depth", "num_cpus", "resolved", "run_inside")
 
     def __init__(
         self, task: core.Running, depth: int, run_inside: Callable[[core.Running], None]
     ) -> None:
         self.core = task
         self.depth = depth
+        self.num_cpus = 1.0
         self.resolved: list[Any] = []
         self.run_inside = run_inside
+        self._lock = threading.Lock()
+        self._lenders = 0
+
+    def lend(self) -> None:
+        """A thread of the task sleeps: others may use its CPU until `take_back`."""
+        with self._lock:
+            self._lenders += 1
+            if self._lenders == 1:
+                self.core.block()
+
+    def take_back(self) -> None:
+        """That thread goes on; with the last one the task has its CPU again."""
+        with self._lock:
+            self._lenders -= 1
+            if self._lenders == 0:
+                self.core.resume()
 
 
 class _Running(threading.local):
@@ -35,4 +65,50 @@ class _Running(threading.local):
     task: RunningTask | None = None
 
 
+class _Process:
+    """`task` that this process's main stack is at: threads without a task of their own lend its
+    CPU. `forked` in the child of a fork, which runs no task."""
+
+    task: RunningTask | None = None
+    forked = False
+
+
 running = _Running()
+process = _Process()
+
+
+def _after_fork() -> None:
+    running.task = process.task = None
+    process.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def can_run_inside() -> bool:
+    """Whether another task may run on this stack: not below an event loop, which would keep it from
+    starting its own, and not while an alarm of this task may go off in it."""
+    asyncio = sys.modules.get("asyncio")
+    looping = asyncio is not None and asyncio._get_running_loop() is not None
+    return not looping and getitimer(ITIMER_REAL)[0] == 0
+
+
+def is_stack_low() -> bool:
+    """Whether most of the stack that Python allows is still free."""
+    return stack_depth() < sys.getrecursionlimit() // 4
+
+
+def stack_depth() -> int:
+    """Frames on this thread's stack. About 30 ns each."""
+    frame, depth = sys._getframe(), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+    return depth
+
+
+def die() -> NoReturn:
+    """End this process, which no longer knows what it runs. The core has its tasks run again."""
+    with suppress(BaseException):
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(BROKEN)

@@ -14,6 +14,7 @@ end counts; meanwhile it is shown about once a second.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import select
 import socket
@@ -29,11 +30,16 @@ from plasmid._core import core
 from plasmid.runtime import handover
 from plasmid.runtime.output import MARK, MARK_END
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 _CHUNK = 1 << 18
 _TURN = 4 * _CHUNK  # bytes of one file before the next file has its turn
 _LONGEST_LINE = 1 << 16
 _CUT = 1 << 20
 _PAGE = 4096
+_PIECE = 2000
 _UNWATCHED_WAIT = 250  # milliseconds between looks at files for which there is no inotify
 
 _CHECK_SECONDS, _CHECK_WAIT = 0.1, 20  # how long to look for writers, milliseconds between
@@ -332,12 +338,18 @@ def _show(err: bool, lines: list[str]) -> None:
     if not lines or stream is None or sys.is_finalizing():
         return
     text = "".join(lines)
+    # CPython forgets the rest of a write that is longer than a file's buffer (8 KB) if a stop (Ctrl-Z) interrupts it
+    # at a full pipe. A piece fits in, whatever its characters.
+    step = _PIECE if isinstance(stream, io.TextIOWrapper) else len(text)
+    with suppress(Exception):
+        for start in range(0, len(text), step):
+            _write(stream, text[start : start + step])
+
+
+def _write(stream: TextIO, text: str) -> None:
     try:
-        try:
-            stream.write(text)
-        except UnicodeEncodeError:
-            encoding = stream.encoding or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
-    except Exception:
-        pass
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()

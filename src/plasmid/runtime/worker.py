@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 from plasmid import serialize
 from plasmid._core import core
 from plasmid.engine import current, packing
 from plasmid.engine.local import LocalEngine
-from plasmid.engine.running import RunningTask, running
+from plasmid.engine.running import RunningTask, die, process, running, stack_depth
 from plasmid.exceptions import ObjectStoreFullError, PlasmidError, RayTaskError
 from plasmid.runtime import output
 from plasmid.runtime.start import WorkerStart
@@ -29,11 +33,16 @@ def main(start: WorkerStart) -> None:
     """Run tasks until the session ends, or this worker is surplus."""
     arena = core.Arena.attach(start.arena_fd, core.WORKER, start.driver_pidfd, start.bell_fd)
     current.set_engine(LocalEngine(arena))
+    process.forked = False  # by the nursery it was
     Worker(arena, start.threads.set).run()
 
 
 class Worker:
     """One process's task loop.
+
+    What a task's own code raises becomes its result. Whatever is raised outside of that, in the few
+    steps between taking a task and running it or between its end and the next, leaves nobody to say
+    what became of it: then the process ends, and the core has the task run again.
 
     Processes and threads: runs tasks in the thread that calls run(), one on top of the other when a
     task waits for tasks that nobody has taken.
@@ -45,6 +54,12 @@ class Worker:
         self._functions: dict[tuple[int, int], Callable[..., Any]] = {}
 
     def run(self) -> None:
+        try:
+            self._run()
+        except BaseException:
+            die()
+
+    def _run(self) -> None:
         task: core.Running | None = None
         while True:
             if task is None:
@@ -54,46 +69,74 @@ class Worker:
             elif self._arena.closing or self._arena.has_surplus:
                 return
 
+    def _perform_inside(self, task: core.Running) -> None:
+        limit = sys.getrecursionlimit()
+        try:
+            sys.setrecursionlimit(
+                limit + stack_depth()
+            )  # it may go as deep as on a stack of its own
+            self._perform(task, take=False)
+            sys.setrecursionlimit(limit)
+        except BaseException:
+            die()
+
     def _perform(self, task: core.Running, *, take: bool) -> core.Running | None:
         """Run a task to its end; the next one, if it is wanted and there is one."""
         outer = running.task
         mine = RunningTask(task, outer.depth + 1 if outer else 0, self._perform_inside)
-        running.task = mine
+        running.task = process.task = mine
         output.begin_task(task.name)
-        try:
-            return self._attempt(task, mine, take)
-        finally:
-            running.task = outer
-            if outer is not None:
-                output.begin_task(outer.core.name)
+        results, error, retry = self._outcome(mine)
+        output.end_task()
+        if error is None:
+            following = self._finish(task, results, take)
+        elif task.retries != 0 and _is_to_retry(error, retry):
+            task.retry()
+            following = None
+        else:
+            following = self._fail(task, error, take)
+        running.task = process.task = outer
+        if outer is not None:
+            output.begin_task(outer.core.name)
+            self._set_threads(outer.num_cpus)
+        return following
 
-    def _perform_inside(self, task: core.Running) -> None:
-        self._perform(task, take=False)
-
-    def _attempt(self, task: core.Running, mine: RunningTask, take: bool) -> core.Running | None:
+    def _outcome(
+        self, mine: RunningTask
+    ) -> tuple[list[bytes | core.Pending], PlasmidError | None, Any]:
+        """Run the task's function: (results as stored, what it raised, what to retry upon)."""
         retry: Any = False
         try:
-            args, kwargs, where, extra = packing.unpack_arguments(task)
-            retry, num_cpus = extra or (False, 1.0)
-            self._set_threads(num_cpus)
-            filled = self._fill_in(task, mine, args, kwargs, where)
-            function = self._function(task)
-        except PlasmidError as error:  # of an argument: whoever waits for us gets the first cause
-            return self._fail(task, error, take)
-        except BaseException as error:
-            return self._fail(task, RayTaskError.capture(task.name, error), take)
-        try:
+            task = mine.core
+            try:
+                args, kwargs, where, extra = packing.unpack_arguments(task)
+                asked, mine.num_cpus = extra or (False, 1.0)
+                self._set_threads(mine.num_cpus)
+                filled = self._fill_in(task, mine, args, kwargs, where)
+                function = self._function(task)
+            except PlasmidError as error:  # of an argument: whoever waits gets the first cause
+                return [], error, False
+            retry = asked
             value = function(*filled, **kwargs)
             if inspect.iscoroutine(value):
-                import asyncio
+                from plasmid.runtime import coroutine
 
-                value = asyncio.run(value)
-            output.end_task()
-            return task.finish(self._pack(task, split(task, value)), False, take)
+                value = coroutine.run(value, task)
+            results = self._pack(task, split(task, value))
         except BaseException as error:
-            if task.retries != 0 and _is_to_retry(error, retry):
-                task.retry()
-                return None
+            if process.forked:
+                leave_fork(error)
+            return [], RayTaskError.capture(mine.core.name, error), retry
+        if process.forked:
+            leave_fork(None)
+        return results, None, False
+
+    def _finish(
+        self, task: core.Running, results: list[bytes | core.Pending], take: bool
+    ) -> core.Running | None:
+        try:
+            return task.finish(results, False, take)
+        except ValueError as error:  # a result that contains itself
             return self._fail(task, RayTaskError.capture(task.name, error), take)
 
     def _fill_in(
@@ -121,9 +164,11 @@ class Worker:
         key = task.function_key
         function = self._functions.get(key)
         if function is None:
-            data, more_path, _ = task.function()
+            data, more_path, refs = task.function()
             sys.path.extend(entry for entry in more_path if entry not in sys.path)
             function = serialize.loads_function(data)
+            if refs:
+                return function  # kept, it would keep the objects that its closure refers to
             if len(self._functions) >= FUNCTIONS:
                 self._functions.pop(next(iter(self._functions)))
             self._functions[key] = function
@@ -143,14 +188,13 @@ class Worker:
     def _fail(self, task: core.Running, error: PlasmidError, take: bool) -> core.Running | None:
         """End the task with an exception in place of each result. There is always room to say
         it."""
-        output.end_task()
         _forget_frames(error)
         results: list[bytes | core.Pending] = []
         for _ in range(task.nrets):
             try:
                 results.append(packing.pack_result(self._arena, error))
-            except Exception:
-                results.append(core.encode_error(_short(error)))
+            except Exception as reason:
+                results.append(core.encode_error(_short(error, reason)))
         return task.finish(results, True, take)
 
 
@@ -160,6 +204,8 @@ def split(task: core.Running, value: Any) -> Sequence[Any]:
     if count == 1 and not inspect.isgenerator(value):
         return (value,)
     if count == 0:
+        if inspect.isgenerator(value):
+            deque(value, maxlen=0)
         return ()
     if inspect.isgenerator(value):
         items = list(islice(value, count + 1))
@@ -177,24 +223,50 @@ def split(task: core.Running, value: Any) -> Sequence[Any]:
     return items
 
 
-def _is_to_retry(error: BaseException, retry: bool | tuple[type[BaseException], ...]) -> bool:
+def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], ...]) -> bool:
+    cause = error.cause if isinstance(error, RayTaskError) else None
     if isinstance(retry, tuple):
-        return isinstance(error, retry)
-    return retry and isinstance(error, Exception)
+        return isinstance(cause, retry)
+    return retry and isinstance(cause, Exception)
 
 
 def _forget_frames(error: PlasmidError) -> None:
     """Let go the variables of the functions that the error came through, or a worker without work
     would keep arguments until its garbage collector runs."""
     cause: BaseException | None = error.cause if isinstance(error, RayTaskError) else error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        _clear(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
 
 
-def _short(error: PlasmidError) -> PlasmidError:
-    """The error as what can be rebuilt from a line of text."""
+def _clear(trace: TracebackType | None) -> None:
+    suspendable = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_flags & suspendable:  # clearing would close those
+            with suppress(RuntimeError):  # it is still running
+                trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
+def leave_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task forked, and which came back out of the task, which is not its."""
+    code = 1 if error else 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error:
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
+def _short(error: PlasmidError, reason: Exception) -> PlasmidError:
+    """The error, which could not be stored, as what can be rebuilt from a line of text."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, ObjectStoreFullError):
         return type(cause)(str(cause))
-    return ObjectStoreFullError(f"no room to store the error that ended the task: {error}")
+    text = f"what ended the task could not be stored ({type(reason).__name__}: {reason}): {error}"
+    return ObjectStoreFullError(text) if isinstance(reason, MemoryError) else PlasmidError(text)
