@@ -113,6 +113,10 @@ __all__ = [
     "WorkerCrashedError",
 ]
 
+ref_types: set[type] = set()
+"""Classes of references. A RayTaskError pickles those in its cause beside it, so that whoever
+stores the error sees what it refers to."""
+
 _CHAIN = 50
 """So many errors of a chain of causes and contexts travel; the text has all."""
 
@@ -135,7 +139,7 @@ class RayTaskError(PlasmidError):
 
     It pickles whatever the cause is: parts of the cause that cannot be carried to another process
     are left out, and a cause that cannot be rebuilt there becomes an UnserializableException. The
-    text always arrives.
+    text always arrives, and references that the cause holds stay valid.
 
     Attributes: function_name, pid, traceback_str (made where the task ran), cause (what the task
     raised; if that was itself the error of a nested task, the innermost cause), proctitle, ip.
@@ -152,6 +156,8 @@ class RayTaskError(PlasmidError):
     ) -> None:
         if isinstance(cause, RayTaskError):
             cause = cause.cause or cause
+        # Not what __new__ made of the arguments, which keeps the nested error and all its frames.
+        self.args = (function_name, traceback_str, cause)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause: BaseException | None = cause
@@ -178,11 +184,14 @@ class RayTaskError(PlasmidError):
         """This error as an instance of its cause's class, too: `except ValueError` catches it.
 
         It has the cause's args and attributes. The error itself is returned where that cannot be:
-        no cause, a class that refuses to be inherited from, or SystemExit and the like, which would
-        end this process.
+        no cause, a class that refuses to be inherited from, SystemExit and the like, which would
+        end this process, or StopIteration and its like, which end the generator or coroutine that
+        they pass through as if it had returned.
         """
         cause = self.cause
         if not isinstance(cause, Exception) or isinstance(self, type(cause)):
+            return self
+        if isinstance(cause, (StopIteration, StopAsyncIteration)):
             return self
         kind = type(cause)
         name = f"{RayTaskError.__name__}({kind.__name__})"
@@ -209,7 +218,7 @@ class RayTaskError(PlasmidError):
 
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
         text = (self.function_name, self.traceback_str, self.proctitle, self.pid, self.ip)
-        packed = [(_pack(error), is_cause) for error, is_cause in _chain(self.cause)]
+        packed = [(*_pack(error), is_cause) for error, is_cause in _chain(self.cause)]
         return _load_task_error, (text, packed, type(self) is not RayTaskError)
 
 
@@ -423,7 +432,8 @@ class GetTimeoutError(PlasmidError, TimeoutError):
 
 
 class ResourceLimitError(PlasmidError, ValueError):
-    """`init()` was asked for more than this machine, its control group or the process's limits have."""
+    """`init()` was asked for more than this machine, its control group or the process's limits
+    have."""
 
 
 class StoreLockedError(PlasmidError, TimeoutError):
@@ -589,41 +599,79 @@ def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, bool]]:
         error = error.__cause__ if is_cause else context
 
 
-def _pack(error: BaseException) -> bytes:
-    """`error` as bytes of their own: trouble in loading them cannot spoil what is around."""
-    import pickle
-
-    import cloudpickle
-
+def _pack(error: BaseException) -> tuple[bytes, list[Any]]:
+    """`error` as bytes of their own, so that trouble in loading them cannot spoil what is around;
+    and the references in it."""
     if _rebuilds_itself(type(error)):
         try:
-            packed: bytes = cloudpickle.dumps(error)
-            pickle.loads(packed)
+            packed = _dumps(error)
+            _loads(*packed)
         except Exception:
             pass
         else:
             return packed
 
-    def carried(value: object, otherwise: object) -> object:
-        try:
-            cloudpickle.dumps(value)
-        except Exception:
-            return otherwise
-        return value
-
     parts = (error.args, _members(error), dict(error.__dict__))
-    if carried(parts, None) is None:
+    if not _pickles(parts):
         args, members, attributes = parts
         parts = (
-            tuple(carried(value, repr(value)) for value in args),
-            {name: value for name, value in members.items() if carried((value,), None)},
-            {name: value for name, value in attributes.items() if carried((value,), None)},
+            tuple(value if _pickles(value) else _text_of(value, repr) for value in args),
+            {name: value for name, value in members.items() if _pickles(value)},
+            {name: value for name, value in attributes.items() if _pickles(value)},
         )
     try:
-        packed = cloudpickle.dumps((_restore, (type(error), *parts)))
+        return _dumps((_restore, (type(error), *parts)))
     except Exception as failure:
-        packed = pickle.dumps(_unserializable(_summary(error), failure))
-    return packed
+        return _dumps(_unserializable(_summary(error), failure))
+
+
+def _pickles(value: object) -> bool:
+    try:
+        _dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def _dumps(value: object) -> tuple[bytes, list[Any]]:
+    """`value` pickled, and the references in it, for which the bytes have their positions."""
+    import io
+
+    import cloudpickle
+
+    refs: list[Any] = []
+
+    def position(part: object) -> int | None:
+        if type(part) not in ref_types:
+            return None
+        refs.append(part)
+        return len(refs) - 1
+
+    file = io.BytesIO()
+    pickler = cloudpickle.Pickler(file)
+    pickler.persistent_id = position
+    _guarded(pickler.dump, value)
+    return file.getvalue(), refs
+
+
+def _loads(data: bytes, refs: list[Any]) -> Any:
+    import io
+    import pickle
+
+    unpickler: Any = pickle.Unpickler(io.BytesIO(data))
+    unpickler.persistent_load = refs.__getitem__
+    return _guarded(unpickler.load)
+
+
+def _guarded(call: Callable[..., Any], *args: Any) -> Any:
+    """Call what runs code of the user's: whatever that raises is an Exception. A SystemExit would
+    end the process that only meant to report an error. Ctrl-C passes."""
+    try:
+        return call(*args)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UserCodeException(f"it raised {type(error).__name__}") from error
 
 
 def _rebuilds_itself(kind: type[BaseException]) -> bool:
@@ -637,13 +685,15 @@ def _rebuilds_itself(kind: type[BaseException]) -> bool:
 
 
 def _load_task_error(
-    text: tuple[str, str, str, int, str], packed: list[tuple[bytes, bool]], as_cause: bool
+    text: tuple[str, str, str, int, str],
+    packed: list[tuple[bytes, list[Any], bool]],
+    as_cause: bool,
 ) -> RayTaskError:
     function_name, traceback_str, proctitle, pid, ip = text
     cause = last = None
-    for data, is_cause in packed:
+    for data, refs, is_cause in packed:
         try:
-            link = _unpack(data)
+            link = _unpack(data, refs)
         except Exception as failure:
             lines = traceback_str.strip().splitlines()
             link = _unserializable(lines[-1] if lines and not cause else "an error", failure)
@@ -658,13 +708,11 @@ def _load_task_error(
     return error.as_instanceof_cause() if as_cause else error
 
 
-def _unpack(data: bytes) -> BaseException:
-    import pickle
-
-    error = pickle.loads(data)
+def _unpack(data: bytes, refs: list[Any]) -> BaseException:
+    error = _loads(data, refs)
     if type(error) is tuple:
         restore, arguments = error
-        error = restore(*arguments)
+        error = _guarded(restore, *arguments)
     return error  # type: ignore[no-any-return]
 
 
@@ -675,11 +723,15 @@ def _unserializable(what: str, failure: Exception) -> UnserializableException:
 
 
 def _summary(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception as failure:
-        text = f"<str() of it raised {type(failure).__name__}>"
+    text = _text_of(error, str)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text_of(value: object, describe: Callable[[Any], str]) -> str:
+    try:
+        return str(_guarded(describe, value))
+    except Exception as failure:
+        return f"<{describe.__name__}() of it raised {type(failure).__name__}>"
 
 
 def _signal_name(number: int) -> str:

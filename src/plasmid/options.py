@@ -20,6 +20,10 @@ __all__ = ["check_options", "is_neutral", "task_options"]
 # The finest share of a CPU that the scheduler counts.
 CPU_UNITS = 10_000
 
+MOST_CPUS = 1_000_000
+MOST_RETURNS = 1_000_000
+MOST_RETRIES = 2**31 - 1
+
 
 def task_options(given: dict[str, Any], default_name: str) -> TaskOptions:
     """What the checked options `given` say. None, like no option, means the default."""
@@ -74,8 +78,8 @@ def _num_cpus(name: str, value: Any) -> None:
         return
     if not _is_int(value) and not isinstance(value, float):
         raise TypeError(f"option {name} must be a number or None, not {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"option {name} must be finite and not negative, got {value!r}")
+    if not 0 <= value <= MOST_CPUS:
+        raise ValueError(f"option {name} must be from 0 to {MOST_CPUS}, got {value!r}")
     units = value * CPU_UNITS
     # The nearest double to a multiple of 0.0001 is off by a relative 2**-53 before the
     # multiplication.
@@ -92,8 +96,8 @@ def _num_returns(name: str, value: Any) -> None:
         )
     if not _is_int(value):
         raise TypeError(f"option {name} must be a whole number or None, not {value!r}")
-    if value < 0:
-        raise ValueError(f"option {name} must not be negative, got {value!r}")
+    if not 0 <= value <= MOST_RETURNS:
+        raise ValueError(f"option {name} must be from 0 to {MOST_RETURNS}, got {value!r}")
 
 
 def _max_retries(name: str, value: Any) -> None:
@@ -101,8 +105,10 @@ def _max_retries(name: str, value: Any) -> None:
         return
     if not _is_int(value):
         raise TypeError(f"option {name} must be a whole number or None, not {value!r}")
-    if value < -1:
-        raise ValueError(f"option {name} must be -1 (for ever), 0 or more, got {value!r}")
+    if not -1 <= value <= MOST_RETRIES:
+        raise ValueError(
+            f"option {name} must be -1 (for ever) or from 0 to {MOST_RETRIES}, got {value!r}"
+        )
 
 
 def _retry_exceptions(name: str, value: Any) -> None:

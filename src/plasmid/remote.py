@@ -101,7 +101,7 @@ class RemoteFunction:
     def __wrapped__(self) -> Callable[..., Any]:
         return self._body.function
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function in another process, and return a reference to its result.
 
         With num_returns > 1 it is a list of references, with 0 None.
@@ -121,11 +121,11 @@ class RemoteFunction:
         refs = engine.submit(handle, args, kwargs, task)
         return refs[0] if task.num_returns == 1 else refs or None
 
-    def options(self, **given: Any) -> RemoteFunction:
+    def options(self, /, **given: Any) -> RemoteFunction:
         """The same function with these options changed."""
         return RemoteFunction(self._body, {**self._given, **given})
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self._body.name
         raise TypeError(
             f"a remote function cannot be called directly: use {name}.remote() instead of {name}()"

@@ -39,7 +39,8 @@ _IGNORED = frozenset(
 
 
 class Context(dict[str, object]):
-    """What `init` returns: address_info as a mapping, and a context manager for the session."""
+    """What `init` returns: address_info as a mapping, and a context manager that ends the session,
+    as `plasmid.shutdown()` does."""
 
     def __init__(self, address_info: dict[str, Any]) -> None:
         from plasmid import __version__
@@ -160,11 +161,12 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
     Views that this process still has stay valid.
 
-    Called at exit by itself. Without a session it does nothing. Always waits for the processes,
-    whatever is passed.
+    Called at exit by itself. Without a session it does nothing, and neither in a task: the session
+    that it runs in is its driver's. Always waits for the processes, whatever is passed.
 
     Processes and threads: any thread may call it; other threads that wait in `get` get a
-    SessionError.
+    SessionError, and so does what would start a new session before this one is gone. Not for a
+    callback of a future: shutdown waits for that, for five seconds.
     """
     current.stop()
 

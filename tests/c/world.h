@@ -57,7 +57,10 @@ __attribute__((unused)) static pid_t spawn_kind(const world *w, enum pm_kind kin
     if (pid == 0) {
         world mine = {.b = w->b};
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        DO(pm_open_fd(w->a->fd, kind, -1, -1, &mine.a));
+        int rc = pm_open_fd(w->a->fd, kind, -1, -1, &mine.a);
+        if (rc == PM_EGONE)
+            _exit(0); /* the session ended before it could join */
+        CHECK(rc == PM_OK);
         run(&mine);
         _exit(0);
     }

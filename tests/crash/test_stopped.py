@@ -100,7 +100,7 @@ def test_a_worker_that_sleeps_in_get(session: Processes, meeting: Meeting, stop:
     meeting.next()
     ref = outer.remote(meeting, [inner])
     pid = meeting.next()
-    until(lambda: plasmid.available_resources()["CPU"] == 1, "it sleeps")
+    until(lambda: session.arena.cpu_free == 1, "it sleeps")
     stop(pid)
     meeting.release()
     assert plasmid.get(inner) == "inner"

@@ -35,9 +35,10 @@ _PASSED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[None]:
+def session(request: pytest.FixtureRequest) -> Iterator[None]:
     """One session for all tests of a module, with two CPUs and a small store."""
-    with nothing_left():
+    failed = request.session.testsfailed
+    with nothing_left(unless=lambda: request.session.testsfailed > failed):
         plasmid.init(num_cpus=2, object_store_memory=STORE)
         yield
         plasmid.shutdown()
@@ -70,13 +71,11 @@ def everything_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.node.stash.get(_PASSED, False) and plasmid.is_initialized():
             _check_objects(request, before)
         return
-    with nothing_left():
+    with nothing_left(unless=lambda: not request.node.stash.get(_PASSED, False)):
         yield
         if plasmid.is_initialized():
             arena().check()
             plasmid.shutdown()
-        if not request.node.stash.get(_PASSED, False):
-            return
         _forget()
 
 

@@ -142,15 +142,17 @@ def files() -> set[str]:
 
 
 @contextmanager
-def nothing_left(*, memory: bool = True) -> Iterator[None]:
-    """No process, thread, descriptor, shared memory or file more after the block than before."""
+def nothing_left(unless: Callable[[], bool]) -> Iterator[None]:
+    """No process, thread, descriptor, shared memory or file more after the block than before;
+    `unless` a test has failed, whose variables are kept for the report."""
     before = descriptors(), threads(), processes(), files(), mappings()
     yield
+    if unless():
+        return
     fds, running, started, made, mapped = before
     left = {fd: to for fd, to in descriptors().items() if fds.get(fd) != to}
     assert not left, f"descriptors are left: {left}"
     assert threads() <= running, "threads are left"
     until(lambda: processes() <= started, f"processes are left: {processes() - started}")
     assert files() <= made, "files are left"
-    if memory:
-        assert mappings() == mapped, "shared memory is still mapped"
+    assert mappings() == mapped, "shared memory is still mapped"

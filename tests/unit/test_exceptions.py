@@ -227,7 +227,6 @@ def slotted(place: str) -> Slotted:
         slotted("here"),
         FileNotFoundError(2, "No such file", "/nowhere"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
-        StopIteration(4),
         ExceptionGroup("several", [ValueError(1), KeyError(2)]),
         ImportError("no module", name="m", path="p"),
         exceptions.ObjectLostError("abcd"),

@@ -446,6 +446,8 @@ cdef class Arena:
             return None
         if rc == _c.PM_EFAILED:
             raise _exceptions.SessionError(self.failure())
+        if rc == _c.PM_EGONE:
+            self.live()  # says so if it was this process that left
         check(rc, "wait")
         return True
 

@@ -131,6 +131,11 @@ class Engine(ABC):
     # subclasses.
     ref_type: type[Any]
 
+    @property
+    @abstractmethod
+    def is_driver(self) -> bool:
+        """Whether this process started the session, and is the one to end it."""
+
     @abstractmethod
     def put(self, value: Any) -> ObjectRef:
         """Store `value`, which is no ref. One copy of its buffers.

@@ -45,15 +45,19 @@ def is_started() -> bool:
 
 
 def get_engine() -> Engine:
-    """The engine; of a new session if there is none. Blocks while a thread starts one."""
+    """The engine; of a new session if there is none. Blocks while a thread starts one.
+
+    While a thread shuts one down it raises SessionError at once: shutdown, which holds the lock,
+    may wait for us.
+    """
     found = engine
     if type(found) is not _NotStarted:
         return found
+    found.check()
     with lock:
         if type(engine) is not _NotStarted:
             return engine
-        if engine.refusal:
-            raise SessionError(f"no session can be started here: {engine.refusal}")
+        engine.check()
         return start(SessionConfig())
 
 
@@ -73,14 +77,23 @@ def start(config: SessionConfig) -> Engine:
 
 
 def stop(refusal: str = "") -> None:
-    """Shut the engine down, if there is one. Returns when the session is gone, whoever began that.
+    """Shut the session down, if this process is its driver; else do nothing. Returns when the
+    session is gone, whoever began that.
 
     `refusal`: why the next call must not start a new session, if so.
     """
     with lock:
         old = engine
-        set_engine(_NotStarted(refusal))
-        old.shutdown()
+        if old.is_driver:
+            meanwhile = _NotStarted("the session is being shut down", former=old)
+            set_engine(meanwhile)
+            try:
+                old.shutdown()
+            finally:
+                if engine is meanwhile:  # a signal's handler may have started a session
+                    set_engine(_NotStarted(refusal))
+        elif refusal and type(old) is _NotStarted:
+            set_engine(_NotStarted(refusal, old.former))
 
 
 class _NoRef:
@@ -90,14 +103,21 @@ class _NoRef:
 class _NotStarted(Engine):
     """No session. `put` starts one; other calls, for which nothing is a ref now, do so above.
 
-    In a fork, `inherited` is the parent's engine, kept so that it is never finalized here.
+    `refusal` says why none is to be started, if so. `former` is an engine that this process had:
+    one that is being shut down, or in a fork the parent's, kept so that it is never finalized here.
     """
 
     ref_type = _NoRef
+    is_driver = False
 
-    def __init__(self, refusal: str = "", inherited: Engine | None = None) -> None:
+    def __init__(self, refusal: str = "", former: Engine | None = None) -> None:
         self.refusal = refusal
-        self.inherited = inherited
+        self.former = former
+
+    def check(self) -> None:
+        """Raise SessionError if no session is to be started."""
+        if self.refusal:
+            raise SessionError(f"no session can be started here: {self.refusal}")
 
     def put(self, value: Any) -> ObjectRef:
         new = get_engine()
@@ -164,11 +184,11 @@ def _after_fork() -> None:
     # The only thread of a new process: the lock may be held by a thread that does not exist here.
     global engine, lock
     lock = RLock()
-    if is_started():
+    if type(engine) is not _NotStarted or engine.former is not None:
         engine = _NotStarted(
             "this process was forked from one that has a session, and cannot share it. Start "
             "processes by spawn, use remote functions, or call plasmid.init() for a new session",
-            inherited=engine,
+            former=engine,
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from plasmid._core import core
-from plasmid.exceptions import PlasmidError
 
 
 class Futures:
@@ -40,20 +40,21 @@ class Futures:
             self._complete(ref, [made])
             return made
         with self._lock:
-            self._waiting.setdefault(ref, []).append(made)
+            # It waits for the lock before it looks, so `made` may be added last: not at all if the
+            # thread cannot be started or the session has ended.
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="plasmid-futures", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="plasmid-futures", daemon=True)
+                thread.start()
+                self._thread = thread
             elif self._bell is not None:
                 self._bell.seal()
                 self._bell = None
+            self._waiting.setdefault(ref, []).append(made)
         return made
 
     def close(self, patience: float = 5.0) -> None:
-        """Return when the thread has ended, as it does when its session has. Not for ever: it may be
-        in a callback that waits for what the caller holds."""
+        """Return when the thread has ended, as it does when its session has. Not for ever: it may
+        be in a callback that waits for what the caller holds."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
@@ -64,13 +65,13 @@ class Futures:
                 self._wait(refs, 1, None)
                 del refs  # while the thread sleeps, no variable of it may keep a value
                 self._complete_ready()
-        except PlasmidError as error:  # the session has ended
+        except BaseException as error:  # the session has ended; nobody else would say so
             with self._lock:
                 left, self._waiting = self._waiting, {}
-                self._thread = None
+                self._bell = self._thread = None
             for futures in left.values():
                 for future in futures:
-                    future.set_exception(error)
+                    _settle(future.set_exception, error)
 
     def _to_wait_for(self) -> list[core.ObjectRef]:
         """All references, and a bell that ends the wait when another comes: an object that is
@@ -97,6 +98,15 @@ class Futures:
             try:
                 value = self._read(ref)
             except BaseException as error:
-                future.set_exception(error)
+                _settle(future.set_exception, error)
             else:
-                future.set_result(value)
+                _settle(future.set_result, value)
+
+
+def _settle(tell: Callable[[Any], None], outcome: Any) -> None:
+    """Tell a future its outcome. What its callbacks raise ends as at the end of a thread:
+    SystemExit is ignored, the rest shown. (Of an Exception concurrent.futures sees to that.)"""
+    try:
+        tell(outcome)
+    except BaseException:
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))

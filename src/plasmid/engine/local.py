@@ -369,16 +369,23 @@ class LocalEngine(Engine):
     def _node_id(self) -> str:
         return hashlib.blake2b(self._arena.session, digest_size=28).hexdigest()
 
+    @property
+    def is_driver(self) -> bool:
+        return self._session is not None
+
     def shutdown(self) -> None:
         session, self._session = self._session, None
         if session is None:
             return
         core.set_current(None)
-        session.close()
-        self._futures.close()
-        # Remote functions and references of this session may live on; the shared memory must not,
-        # for their sake.
-        for handle in self._handles.values():
-            handle.ref = None
-        self._arena.hooks = _ENDED
-        self._arena = self._futures = _ENDED
+        futures = self._futures
+        try:
+            session.close()
+        finally:
+            # Remote functions and references of this session may live on; the shared memory must
+            # not, for their sake.
+            for handle in self._handles.values():
+                handle.ref = None
+            self._arena.hooks = _ENDED
+            self._arena = self._futures = _ENDED
+            futures.close()

@@ -338,8 +338,8 @@ def _show(err: bool, lines: list[str]) -> None:
     if not lines or stream is None or sys.is_finalizing():
         return
     text = "".join(lines)
-    # CPython forgets the rest of a write that is longer than a file's buffer (8 KB) if a stop (Ctrl-Z) interrupts it
-    # at a full pipe. A piece fits in, whatever its characters.
+    # CPython forgets the rest of a write that is longer than a file's buffer (8 KB) if a stop
+    # (Ctrl-Z) interrupts it at a full pipe. A piece fits in, whatever its characters.
     step = _PIECE if isinstance(stream, io.TextIOWrapper) else len(text)
     with suppress(Exception):
         for start in range(0, len(text), step):

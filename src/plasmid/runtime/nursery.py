@@ -25,6 +25,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from plasmid._core import core
@@ -145,9 +146,12 @@ class Nursery:
         except BaseException:
             traceback.print_exc()
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(status)
+            try:
+                for stream in (sys.stdout, sys.stderr):  # or what a task has put in their place
+                    with suppress(BaseException):
+                        stream.flush()
+            finally:
+                os._exit(status)
 
 
 def _read_boot() -> dict[str, Any]:

@@ -17,11 +17,15 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import ClassVar, TextIO
 
 from plasmid.runtime import handover
 
 MARK = b"\0plasmid:"
 MARK_END = b"\0"
+
+_DROPPED = (OSError, ValueError)
+"""What a file raises that cannot be written, and one that was closed."""
 
 _FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -71,15 +75,15 @@ def redirect(log_name: str) -> None:
         os.close(fd)
     if log_name:
         tell_driver(log_name, "", os.getpid(), [1, 2])
-    sys.stdout = sys.__stdout__ = TaskStream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = TaskStream(2)  # type: ignore[misc]
+    _replace_streams()
 
 
 class TaskStream(io.TextIOWrapper):
     """sys.stdout or sys.stderr of a worker: every line reaches the file at once, under its task's
     name.
 
-    Output that cannot be written, on a full disk say, is dropped: it must not fail the task.
+    Output that cannot be written, on a full disk or after close() say, is dropped: it must not fail
+    the task.
 
     Processes and threads: any thread may write, as to any text file; a forked child writes on under
     the same name.
@@ -96,6 +100,14 @@ class TaskStream(io.TextIOWrapper):
         self._announced = ""
         self._unfinished = False
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether nobody has closed or detached it."""
+        try:
+            return not self.closed
+        except ValueError:
+            return False
+
     def write(self, text: str, /) -> int:
         if text:
             if self._announced != TaskStream.task:
@@ -103,11 +115,11 @@ class TaskStream(io.TextIOWrapper):
             self._unfinished = text[-1] != "\n"
         try:
             return super().write(text)
-        except OSError:
+        except _DROPPED:
             return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(*_DROPPED):
             super().flush()
 
     def announce(self) -> None:
@@ -115,7 +127,7 @@ class TaskStream(io.TextIOWrapper):
         self._announced = TaskStream.task
         self._unfinished = False
         name = " ".join(self._announced.replace("\0", " ").splitlines())
-        with suppress(OSError):
+        with suppress(*_DROPPED):
             super().write(f"{MARK.decode()}{name}{MARK_END.decode()}\n")
 
     def finish_line(self) -> None:
@@ -124,16 +136,47 @@ class TaskStream(io.TextIOWrapper):
             self.announce()
 
 
+class _Stack:
+    """`below`: the streams of the tasks that the present one runs on top of. `is_over`: whether the
+    task that began last has ended."""
+
+    below: ClassVar[list[tuple[TextIO, TextIO]]] = []
+    is_over = True
+
+
 def begin_task(name: str) -> None:
-    """What follows is output of task `name`."""
+    """What follows is output of task `name`: one that begins, perhaps on top of another, or the one
+    below a task that has just ended, which goes on.
+
+    A task that begins finds working streams, whatever others have put in their place; one that goes
+    on finds those that it had.
+    """
     TaskStream.task = name
+    if _Stack.is_over and _Stack.below:
+        sys.stdout, sys.stderr = _Stack.below.pop()
+        return
+    if not _Stack.is_over:
+        _Stack.below.append((sys.stdout, sys.stderr))
+    _Stack.is_over = False
+    _replace_streams()
 
 
 def end_task() -> None:
     """The running task is over: what it wrote is complete."""
+    _Stack.is_over = True
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TaskStream):
             stream.finish_line()
+
+
+def _replace_streams() -> None:
+    """Make sys.stdout and sys.stderr the worker's own again; new ones if these are of no use."""
+    for fd, name in enumerate(("stdout", "stderr"), start=1):
+        own = getattr(sys, f"__{name}__")
+        if type(own) is not TaskStream or not own.is_usable:
+            own = TaskStream(fd)
+            setattr(sys, f"__{name}__", own)
+        setattr(sys, name, own)
 
 
 def _reopen(fd: int, flags: int, *, close: bool = False) -> int:

@@ -91,6 +91,7 @@ class Worker:
         if error is None:
             following = self._finish(task, results, take)
         elif task.retries != 0 and _is_to_retry(error, retry):
+            _forget_frames(error)
             task.retry()
             following = None
         else:
@@ -115,18 +116,21 @@ class Worker:
                 filled = self._fill_in(task, mine, args, kwargs, where)
                 function = self._function(task)
             except PlasmidError as error:  # of an argument: whoever waits gets the first cause
+                _forget_frames(error)
                 return [], error, False
             retry = asked
             value = function(*filled, **kwargs)
             if inspect.iscoroutine(value):
-                from plasmid.runtime import coroutine
+                import asyncio
 
-                value = coroutine.run(value, task)
+                value = asyncio.run(value)  # what it awaits, the thread of the futures waits for
             results = self._pack(task, split(task, value))
         except BaseException as error:
             if process.forked:
                 leave_fork(error)
-            return [], RayTaskError.capture(mine.core.name, error), retry
+            failure = RayTaskError.capture(mine.core.name, error)
+            _forget_frames(error)
+            return [], failure, retry
         if process.forked:
             leave_fork(None)
         return results, None, False
@@ -188,7 +192,6 @@ class Worker:
     def _fail(self, task: core.Running, error: PlasmidError, take: bool) -> core.Running | None:
         """End the task with an exception in place of each result. There is always room to say
         it."""
-        _forget_frames(error)
         results: list[bytes | core.Pending] = []
         for _ in range(task.nrets):
             try:
@@ -230,15 +233,21 @@ def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], .
     return retry and isinstance(cause, Exception)
 
 
-def _forget_frames(error: PlasmidError) -> None:
-    """Let go the variables of the functions that the error came through, or a worker without work
-    would keep arguments until its garbage collector runs."""
-    cause: BaseException | None = error.cause if isinstance(error, RayTaskError) else error
+def _forget_frames(raised: BaseException) -> None:
+    """Let go the variables of the functions that an exception came through, or a worker without
+    work would keep arguments until its garbage collector runs."""
+    chain: list[BaseException | None] = [raised]
     seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        _clear(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__
+    while chain:
+        error = chain.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        _clear(error.__traceback__)
+        error.__traceback__ = None  # its text has been taken
+        chain += error.__cause__, error.__context__
+        if isinstance(error, RayTaskError):
+            chain.append(error.cause)
 
 
 def _clear(trace: TracebackType | None) -> None:
@@ -268,5 +277,8 @@ def _short(error: PlasmidError, reason: Exception) -> PlasmidError:
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, ObjectStoreFullError):
         return type(cause)(str(cause))
-    text = f"what ended the task could not be stored ({type(reason).__name__}: {reason}): {error}"
-    return ObjectStoreFullError(text) if isinstance(reason, MemoryError) else PlasmidError(text)
+    # Few bytes are kept of it: what ended the task matters most.
+    if isinstance(reason, MemoryError):
+        return ObjectStoreFullError(f"no room to store what ended the task: {error}")
+    what = str(error).partition("\n")[0][:80]
+    return PlasmidError(f"what ended the task could not be stored: {what}: {reason}")

@@ -11,12 +11,13 @@ import pickle
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from plasmid.exceptions import ref_types
+
 from .layout import Stream
 
 Reducer: TypeAlias = Callable[[Any], Any]
 
 _reducers: dict[type, Reducer] = {}
-_ref_types: list[type] = []
 _version = object()
 
 
@@ -37,7 +38,7 @@ def deregister_reducer(cls: type) -> None:
 def register_ref_type(cls: type) -> None:
     """Make `cls` a class of object references: collected in Plan.refs, stored by position."""
     global _version
-    _ref_types.append(cls)
+    ref_types.add(cls)
     _version = object()
 
 
@@ -48,7 +49,7 @@ def version() -> object:
 
 def table(reduce_ref: Reducer) -> dict[Any, Any]:
     """The dispatch table of one pickler, which reduces references in its own way."""
-    refs = dict.fromkeys(_ref_types, reduce_ref)
+    refs = dict.fromkeys(ref_types, reduce_ref)
     return {**copyreg.dispatch_table, **_reducers, **refs}
 
 
