@@ -158,6 +158,7 @@ static void *guard(void *arg)
 
 static void destroy(pm_guard *g)
 {
+    int e = errno; /* why it could not be started */
     free_strings(g->argv);
     free_strings(g->envp);
     for (int i = 0; i < g->nfds; i++)
@@ -168,6 +169,7 @@ static void destroy(pm_guard *g)
         close(g->stop);
     pthread_mutex_destroy(&g->mutex);
     free(g);
+    errno = e;
 }
 
 static int start_thread(pm_guard *g)

@@ -24,9 +24,7 @@ MARK = "PLASMID_TEST_MARK"
 WATCHDOG = 60.0
 
 
-def until(
-    true: Callable[[], Any], what: str | Callable[[], str], seconds: float = WATCHDOG
-) -> Any:
+def until(true: Callable[[], Any], what: str | Callable[[], str], seconds: float = WATCHDOG) -> Any:
     """Look until `true()` is, and return what it returned."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
@@ -162,9 +160,9 @@ def _has_started(pid: int) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return any(word.startswith(b"import sys; ") and b"nursery" in word for word in words) and not any(
-        b"keeper" in word for word in words
-    )
+    return any(
+        word.startswith(b"import sys; ") and b"nursery" in word for word in words
+    ) and not any(b"keeper" in word for word in words)
 
 
 # Meeting points ----------------------------------------------------------------------------------
@@ -308,7 +306,6 @@ class Program:
         # Descriptors are closed a moment after the memory that tells the mark is gone.
         until(lambda: not any(map(sockets, self.names)), "no socket is left")
         assert _shared_names() <= self.shm
-
 
     def _left(self) -> str:
         return ", ".join(f"{pid} {command(pid)} {stat(pid)[:2]}" for pid in marked(self.mark))

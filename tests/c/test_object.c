@@ -671,7 +671,7 @@ static void act_fill(world *w)
 TEST(death_in_creates_that_fill_the_heap)
 {
     world w = world_of(4 << 20, 1);
-    crash_sweep(&w, &(operation){.before = fragment, .act = act_fill});
+    crash_sweep_by(&w, &(operation){.before = fragment, .act = act_fill}, 4);
     pm_close(w.a);
 }
 

@@ -615,6 +615,38 @@ TEST(more_workers_are_wanted_while_tasks_would_run_on_them)
     pm_close(w.a);
 }
 
+TEST(worker_set_aside_does_not_count_until_it_looks_for_a_task_again)
+{
+    world w = world_of(16 << 20, 1);
+    uint64_t wanted, slot = 0;
+    pid_t pid = spawn(&w, work);
+    AWAIT(stats(&w).idle == 1);
+    while (w.a->clients[slot].pid.v != (uint64_t)pid)
+        slot++;
+    CHECK(kill(pid, SIGSTOP) == 0);
+    DO(pm_set_aside(w.a, PM_WAIT, slot, 77)); /* another epoch: another client */
+    CHECK(stats(&w).idle == 1);
+    DO(pm_set_aside(w.a, PM_WAIT, slot, w.a->clients[slot].epoch.v));
+    clean(&w);
+    DO(pm_workers_wanted(w.a, PM_WAIT, 8, &wanted));
+    CHECK(wanted == 1 && stats(&w).idle == 0);
+    pm_ref out = submit_one(&w);
+    CHECK(kill(pid, SIGCONT) == 0);
+    pm__wake_everyone(w.a);
+    await_all(&w, &out, 1);
+    clean(&w);
+    CHECK(kill(pid, SIGSTOP) == 0);
+    AWAIT(pm__os_stopped(pid));
+    if (stats(&w).idle == 1) /* it may have been stopped on its way there */
+        DO(pm_set_aside(w.a, PM_WAIT, slot, w.a->clients[slot].epoch.v));
+    slay(pid); /* dies while aside */
+    CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    drop(&w, out);
+    CHECK(stats(&w).entries == 0);
+    pm_close(w.a);
+}
+
 static void stop_when_woken(world *w)
 {
     pm_running t;

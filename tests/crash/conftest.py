@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from processes import MARK, Meeting, Processes, marked, new_mark, until
 
 import plasmid
+from processes import MARK, Meeting, Processes, marked, new_mark, until
 
 CPUS = 2
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from processes import Program, is_stopped, kill, marked, until
 
 BUSY = """
@@ -117,7 +118,9 @@ def _command(pid: int) -> str:
 @pytest.mark.parametrize("step", range(12))
 def test_killed_while_it_starts(temporary: Path, step: int) -> None:
     """At twelve moments of init(): when one more process of the session exists, or a little later."""
-    program = Program("say('go')\nplasmid.init(num_cpus=4)\nplasmid.get(square.remote(1))\nsignal.pause()")
+    program = Program(
+        "say('go')\nplasmid.init(num_cpus=4)\nplasmid.get(square.remote(1))\nsignal.pause()"
+    )
     assert program.line() == "go"
     until(lambda: len(marked(program.mark)) > step // 3, "as many processes")
     time.sleep(0.004 * (step % 3))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import Meeting, Processes, Program, command, is_alive, kill, until
 
 import plasmid
 from plasmid.exceptions import WorkerCrashedError
+from processes import Meeting, Processes, Program, command, is_alive, kill, until
 
 ENDINGS = [signal.SIGKILL, signal.SIGSTOP]
 BOTH = ["keeper", "nursery"]
@@ -73,9 +73,7 @@ def test_idle(session: Processes, who: str, sign: int) -> None:
 
 @pytest.mark.parametrize("who", BOTH)
 @pytest.mark.parametrize("sign", ENDINGS)
-def test_beside_running_tasks(
-    session: Processes, meeting: Meeting, who: str, sign: int
-) -> None:
+def test_beside_running_tasks(session: Processes, meeting: Meeting, who: str, sign: int) -> None:
     running = stay.remote(meeting, "done")
     pid = meeting.next()
     queued = [square.remote(x) for x in range(100)]

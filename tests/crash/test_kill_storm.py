@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import Processes, is_alive, kill
 
 import plasmid
 from plasmid.exceptions import ObjectStoreFullError, WorkerCrashedError
+from processes import Processes, is_alive, kill
 
 SECONDS = float(os.environ.get("PLASMID_STORM_SECONDS", "4"))
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from processes import Meeting, Processes, is_alive, is_stopped, kill, until
 
 import plasmid
 from plasmid.exceptions import GetTimeoutError
+from processes import Meeting, Processes, is_alive, is_stopped, kill, until
 
 
 @plasmid.remote

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import Meeting, Processes, is_alive, kill, until
 
 import plasmid
 from plasmid.exceptions import RayTaskError, WorkerCrashedError
+from processes import Meeting, Processes, is_alive, kill, until
 
 
 @plasmid.remote
@@ -336,7 +336,9 @@ def test_a_worker_is_killed_while_it_writes_a_large_result(session: Processes) -
 
     before = filled()
     ref = large.remote()
-    victim = until(lambda: filled() - before > 300_000_000 and _busy(session), "it is being written")
+    victim = until(
+        lambda: filled() - before > 300_000_000 and _busy(session), "it is being written"
+    )
     kill(victim)
     value = plasmid.get(ref)
     assert float(value.sum()) == 50_000_000.0

@@ -1,4 +1,4 @@
-"""The session that most tests here use, and the proof after each test that nothing is left of it."""
+"""The session that most tests here use, and the proof after each that nothing is left of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ import plasmid
 os.environ[OWNER] = str(os.getpid())
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "workers_keep_refs: its remote functions have references in their closures"
-    )
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
     report = yield
@@ -32,6 +26,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 
 
 _PASSED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where sessions may make files; nobody else does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +65,13 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 @pytest.fixture(autouse=True)
 def everything_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test that has passed, its objects and tasks are gone from the session it ran in; if it
-    made sessions of its own, all of these."""
+    """After a test that has passed, its objects and tasks are gone from the session it ran in; if
+    it made sessions of its own, all of these."""
     if plasmid.is_initialized():
         before = _objects()
         yield
         if request.node.stash.get(_PASSED, False) and plasmid.is_initialized():
-            _check_objects(request, before)
+            _check_objects(before)
         return
     with nothing_left(unless=lambda: not request.node.stash.get(_PASSED, False)):
         yield
@@ -79,12 +81,11 @@ def everything_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
         _forget()
 
 
-def _check_objects(request: pytest.FixtureRequest, before: int) -> None:
+def _check_objects(before: int) -> None:
     _forget()
     arena().check()
     until(lambda: arena().stats()["tasks"] == 0, "tasks are left")
-    if not request.node.get_closest_marker("workers_keep_refs"):
-        until(lambda: _objects() <= before, f"objects are left:\n{arena().dump()}")
+    until(lambda: _objects() <= before, f"objects are left:\n{arena().dump()}")
 
 
 def _objects() -> int:

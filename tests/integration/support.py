@@ -128,17 +128,16 @@ def processes() -> set[str]:
 
 
 def mappings() -> list[str]:
-    return [line for line in Path("/proc/self/maps").read_text().splitlines() if "plasmid (" in line]
+    return [
+        line for line in Path("/proc/self/maps").read_text().splitlines() if "plasmid (" in line
+    ]
 
 
 def files() -> set[str]:
-    folders = ("/dev/shm", "/tmp", "/var/tmp")
-    return {
-        f"{folder}/{name}"
-        for folder in folders
-        for name in os.listdir(folder)
-        if "plasmid" in name.lower()
-    }
+    """In the folder for temporary files, which these tests have for themselves, and in /dev/shm,
+    which they share with others."""
+    made = {f"{os.environ['TMPDIR']}/{name}" for name in os.listdir(os.environ["TMPDIR"])}
+    return made | {name for name in os.listdir("/dev/shm") if "plasmid" in name.lower()}
 
 
 @contextmanager

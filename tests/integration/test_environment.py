@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
 from processes import PRELUDE, Program, run
 
 USE = """
@@ -31,12 +31,14 @@ def script(folder: Path, code: str) -> Path:
 # File systems ------------------------------------------------------------------------------------
 
 
-def in_namespace(mounts: str, code: str = USE) -> str:
+def in_namespace(mounts: str, code: str = USE, **options: object) -> str:
     """Run in a mount namespace of its own, where these commands were run before."""
-    probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+    mount = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    probe = subprocess.run(mount, capture_output=True)
     if probe.returncode:
         pytest.skip("mount namespaces cannot be made here")
-    return run(code, prefix=["unshare", "-m", "sh", "-c", f'{mounts}; exec "$@"', "sh"])
+    prefix = ["unshare", "-m", "sh", "-c", f'{mounts}; exec "$@"', "sh"]
+    return run(code, prefix=prefix, **options)
 
 
 @pytest.mark.parametrize("options", ["size=64m", "size=64k", "ro"])
@@ -55,9 +57,13 @@ def test_the_store_may_be_larger_than_dev_shm() -> None:
     assert out == "300000000\n"
 
 
+def read_only(*folders: str) -> str:
+    """Commands that keep what is in the folders (this package, perhaps), and forbid to write."""
+    return "; ".join(f"mount --bind {f} {f}; mount -o remount,bind,ro {f}" for f in folders)
+
+
 def test_a_read_only_tmp() -> None:
-    out = in_namespace("mount -t tmpfs -o ro tmpfs /tmp; mount -t tmpfs -o ro tmpfs /var/tmp")
-    assert out == USED
+    assert in_namespace(read_only("/tmp", "/var/tmp")) == USED
 
 
 SHOWN = USE + "plasmid.get(plasmid.remote(lambda: print('shown')).remote())\n"
@@ -65,14 +71,15 @@ SHOWN = USE + "plasmid.get(plasmid.remote(lambda: print('shown')).remote())\n"
 
 def test_nowhere_to_write_at_all() -> None:
     """What tasks print goes to memory then, and is shown all the same."""
-    folders = ("/tmp", "/var/tmp", "/dev/shm")
-    out = in_namespace("; ".join(f"mount -t tmpfs -o ro tmpfs {f}" for f in folders), SHOWN)
+    out = in_namespace(read_only("/tmp", "/var/tmp", "/dev/shm"), SHOWN)
     assert ") shown\n" in out
 
 
-def test_a_full_tmp() -> None:
-    mounts = "mount -t tmpfs -o size=4k tmpfs /tmp; head -c 100k /dev/zero > /tmp/full 2>/dev/null"
-    assert in_namespace(mounts) == USED
+def test_a_full_tmp(tmp_path: Path) -> None:
+    """Output that finds no room is dropped; the task does not fail."""
+    mounts = f"mount -t tmpfs -o size=4k tmpfs {tmp_path}; head -c 8k /dev/zero > {tmp_path}/full"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert in_namespace(f"({mounts}) 2>/dev/null", SHOWN, env=env).startswith(USED)
 
 
 # Where the program is ----------------------------------------------------------------------------
@@ -147,15 +154,21 @@ def test_modules_of_the_pythonpath_and_of_the_scripts_folder(tmp_path: Path) -> 
     assert out == "beside\nfrom path\n"
 
 
-@pytest.mark.parametrize("flags", [["-O"], ["-OO"], ["-X", "utf8"], ["-W", "error"], ["-u"], ["-B"], ["-E", "-s"]])
+@pytest.mark.parametrize(
+    "flags", [["-O"], ["-OO"], ["-X", "utf8"], ["-W", "error"], ["-u"], ["-B"], ["-E", "-s"]]
+)
 def test_the_interpreters_flags(tmp_path: Path, flags: list[str]) -> None:
-    code = f"import sys; sys.path[:] = {sys.path!r}\n" + PRELUDE + textwrap.dedent(
-        """
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        + PRELUDE
+        + textwrap.dedent(
+            """
         plasmid.init(num_cpus=1)
         seen = plasmid.remote(lambda: (__debug__, sys.flags.optimize, sys.flags.utf8_mode)).remote()
         assert plasmid.get(seen) == (__debug__, sys.flags.optimize, sys.flags.utf8_mode)
         print(plasmid.get(square.remote(3)))
         """
+        )
     )
     assert run("", arguments=[sys.executable, *flags, "-c", code]) == "9\n"
 
@@ -218,10 +231,13 @@ def test_sys_stdout_none_or_broken() -> None:
         class Broken:
             def write(self, text):
                 raise OSError("broken")
-            flush = write
+            def flush(self):
+                raise ValueError("broken")
         plasmid.init(num_cpus=1)
         for sys.stdout in (None, Broken()):
             plasmid.get(plasmid.remote(lambda: print("unseen")).remote())
+        plasmid.shutdown()
+        sys.stdout = sys.__stdout__
         """
     )
 
@@ -251,7 +267,7 @@ def test_64_descriptors() -> None:
 
 
 def test_64_descriptors_and_more_workers_than_that() -> None:
-    """Keeper and driver need some for each worker; without them output may not be shown, but all is done."""
+    """The driver follows the output of as many as leave some for the program; the keeper raises its limit."""
     out = run(
         """
         plasmid.init(num_cpus=40)
@@ -275,14 +291,14 @@ def test_no_descriptor_left() -> None:
     out = run(
         """
         import resource
-        resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         files = []
         try:
             while True:
                 files.append(open("/dev/null"))
         except OSError:
             pass
-        for free in range(20):
+        for free in range(64):
             try:
                 plasmid.init(num_cpus=1)
                 break
@@ -312,7 +328,9 @@ def test_a_store_larger_than_the_machine() -> None:
     assert out == "True True True\n" * 2 + "False\n"
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "float('nan')", "float('inf')", "'1GB'", "True", "[]", "1000"])
+@pytest.mark.parametrize(
+    "size", ["0", "-1", "float('nan')", "float('inf')", "'1GB'", "True", "[]", "1000"]
+)
 def test_a_size_that_is_none(size: str) -> None:
     out = run(
         f"""
@@ -334,28 +352,27 @@ def test_a_store_too_small_for_an_object() -> None:
             try:
                 make()
             except MemoryError as error:
-                print(type(error).__name__, "30000" in str(error), "object_store_memory" in str(error))
+                print(isinstance(error, plasmid.exceptions.ObjectStoreFullError), "30000" in str(error), "object_store_memory" in str(error))
         print(plasmid.get(plasmid.put(7)))
         """
     )
-    assert out == "ObjectStoreFullError True True\n" * 2 + "7\n"
+    assert out == "True True True\n" * 2 + "7\n"
 
 
-@pytest.mark.parametrize("megabytes", [600, 4000])
+@pytest.mark.parametrize("megabytes", [600, 16_000])
 def test_a_limited_address_space(megabytes: int) -> None:
     """`ulimit -v`: either the session fits in, or a named error says what is in the way."""
-    code = """
+    out = run(
+        """
         try:
             plasmid.init(num_cpus=1)
-        except (OSError, MemoryError, plasmid.exceptions.PlasmidError) as error:
-            print(type(error).__name__, error, file=sys.stderr)
-            print("named")
-        else:
             print(plasmid.get(square.remote(9)))
-        """
-    limit = f'ulimit -v {megabytes * 1024}; exec "$@"'
-    out = run(code, prefix=["sh", "-c", limit, "sh"])
-    assert out == ("named\n" if megabytes < 1000 else "81\n")
+        except plasmid.exceptions.PlasmidError as error:
+            print("ulimit -v" in str(error))
+        """,
+        prefix=["sh", "-c", f'ulimit -v {megabytes * 1024}; exec "$@"', "sh"],
+    )
+    assert out == ("True\n" if megabytes < 1000 else "81\n")
 
 
 def test_a_limited_file_size() -> None:
@@ -376,14 +393,14 @@ def test_a_limited_file_size() -> None:
 
 
 def test_the_program_reaps_all_children() -> None:
-    """A SIGCHLD handler that waits for anybody takes the keeper's end from us, and its stops."""
+    """A SIGCHLD handler that waits for anybody takes the keeper's end from us."""
     out = run(
         """
         reaped = []
         def reap(*_):
             try:
                 while True:
-                    pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                    pid, status = os.waitpid(-1, os.WNOHANG)
                     if pid == 0:
                         return
                     reaped.append(pid)
@@ -426,7 +443,7 @@ def test_all_signals_blocked() -> None:
     out = run(
         f"""
         signal.pthread_sigmask(signal.SIG_SETMASK, range(1, 65))
-        {USE.strip().replace(chr(10), chr(10) + '        ')}
+        {USE.strip().replace(chr(10), chr(10) + "        ")}
         print(plasmid.get(plasmid.remote(lambda: len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))).remote()))
         """
     )
@@ -461,15 +478,14 @@ def test_a_forked_child_is_refused_and_can_have_a_session_of_its_own() -> None:
         task = square.remote(3)
         child = os.fork()
         if child == 0:
-            for use in (lambda: plasmid.get(ref), lambda: plasmid.wait([ref]), lambda: square.remote(ref),
-                        plasmid.available_resources):
+            for use in (lambda: plasmid.get(ref), lambda: plasmid.wait([ref]),
+                        lambda: square.remote(ref), plasmid.available_resources):
                 try:
                     use()
-                    say("not refused")
                 except plasmid.exceptions.SessionError as error:
                     assert "fork" in str(error), error
-                except (TypeError, ValueError) as error:
-                    say(type(error), error)
+                else:
+                    assert False, use
             del ref, task
             plasmid.init(num_cpus=1)
             say(plasmid.get(square.remote(5)))
@@ -479,8 +495,7 @@ def test_a_forked_child_is_refused_and_can_have_a_session_of_its_own() -> None:
         say(plasmid.get(ref), plasmid.get(task), plasmid.get(square.remote(4)))
         """
     )
-    assert out.splitlines()[-2:] == ["25", "parent's 9 16"]
-    assert "not refused" not in out
+    assert out == "25\nparent's 9 16\n"
 
 
 def test_a_forked_child_ends_without_harm_however_it_ends() -> None:
@@ -583,5 +598,3 @@ def test_subprocess_sessions_are_sessions_of_their_own(tmp_path: Path) -> None:
         """
     )
     assert "36" in out
-
-

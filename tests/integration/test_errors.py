@@ -169,11 +169,14 @@ def test_exception_groups_come_with_their_members() -> None:
     )
     assert isinstance(found, ExceptionGroup)
     assert [type(error) for error in found.exceptions] == [ValueError, ExceptionGroup]
-    with pytest.raises(ExceptionGroup):
-        try:
-            plasmid.get(raises.remote(lambda: ExceptionGroup("g", [ValueError(1), KeyError(2)])))
-        except* ValueError:
-            pass
+    caught: list[type] = []
+    try:
+        plasmid.get(raises.remote(lambda: ExceptionGroup("g", [ValueError(1), KeyError(2)])))
+    except* ValueError:
+        caught.append(ValueError)
+    except* KeyError:
+        caught.append(KeyError)
+    assert caught == [ValueError, KeyError]
 
 
 def test_what_of_an_error_cannot_be_pickled_is_left_out() -> None:
@@ -367,13 +370,13 @@ def test_a_function_that_cannot_be_loaded_in_the_worker_is_an_error_of_its_tasks
                 try:
                     print(plasmid.get(function.remote()))
                 except ImportError as error:
-                    print(type(error.cause).__name__, error.function_name, "only_here" in str(error))
+                    print(type(error.cause).__name__, error.function_name, error.name)
         print(plasmid.get(plasmid.remote(lambda: "alive").remote()))
         """
     )
     assert out.splitlines() == [
-        *["ModuleNotFoundError uses True"] * 2,
-        *["ModuleNotFoundError second True"] * 2,
+        *["ModuleNotFoundError uses only_here"] * 2,
+        *["ModuleNotFoundError second only_here"] * 2,
         "alive",
     ]
 
@@ -396,7 +399,9 @@ def test_a_result_without_room_is_a_store_full_error_with_the_sizes() -> None:
     def large(nbytes: int) -> bytes:
         return b"x" * nbytes
 
-    with pytest.raises(ObjectStoreFullError, match=rf"result of large\(\).* {STORE + 64} bytes") as full:
+    with pytest.raises(
+        ObjectStoreFullError, match=rf"result of large\(\).* {STORE + 64} bytes"
+    ) as full:
         plasmid.get(large.remote(STORE))
     assert isinstance(full.value, MemoryError)
     assert len(plasmid.get(large.remote(STORE // 2))) == STORE // 2
@@ -415,7 +420,9 @@ def test_an_error_finds_a_place_in_a_store_that_is_full() -> None:
             kept.append(plasmid.put(b"x" * size))
         except ObjectStoreFullError:
             size //= 2
-    with pytest.raises(ObjectStoreFullError, match="no room to store what ended the task: ValueError: told"):
+    with pytest.raises(
+        ObjectStoreFullError, match="no room to store what ended the task: ValueError: told"
+    ):
         plasmid.get(fails.remote(5000))
     kept.clear()
     with pytest.raises(ValueError, match="told"):
@@ -433,7 +440,9 @@ def test_a_full_store_at_an_argument_raises_in_the_caller() -> None:
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
-def test_errors_that_would_end_a_program_or_a_loop_fail_the_task_only(kind: type[BaseException]) -> None:
+def test_errors_that_would_end_a_program_or_a_loop_fail_the_task_only(
+    kind: type[BaseException],
+) -> None:
     found = raised(lambda: kind("stop"))
     assert type(found.cause) is kind
     assert not isinstance(found, kind)
@@ -458,7 +467,9 @@ def test_os_exit_in_a_task_is_a_worker_crash_with_the_status(status: int) -> Non
     def leave() -> None:
         os._exit(status)
 
-    with pytest.raises(WorkerCrashedError, match=rf"leave\(\).*process \d+ exited with code {status}") as caught:
+    with pytest.raises(
+        WorkerCrashedError, match=rf"leave\(\).*process \d+ exited with code {status}"
+    ) as caught:
         plasmid.get(leave.remote())
     assert caught.value.exit_code == status
     assert caught.value.signal is None
@@ -542,7 +553,9 @@ def test_exceptions_are_retried_only_if_asked_for(tmp_path) -> None:
     assert attempts(tmp_path / "many") == 3
 
 
-@pytest.mark.parametrize(("kinds", "runs"), [([ValueError], 3), ([KeyError, OSError], 1), ([Exception], 3)])
+@pytest.mark.parametrize(
+    ("kinds", "runs"), [([ValueError], 3), ([KeyError, OSError], 1), ([Exception], 3)]
+)
 def test_only_exceptions_of_the_given_classes_are_retried(tmp_path, kinds, runs) -> None:
     @plasmid.remote(max_retries=2, retry_exceptions=kinds)
     def fails(path: Path) -> None:
@@ -594,7 +607,11 @@ def interrupt_when_it_sleeps(ready):
     os.kill(os.getpid(), signal.SIGINT)
 
 ref = wait_at.remote(gate)
-for wait in (lambda: plasmid.get(ref), lambda: plasmid.wait([ref], timeout=50), lambda: ref.future().result()):
+for wait in (
+    lambda: plasmid.get(ref),
+    lambda: plasmid.wait([ref], timeout=50),
+    lambda: ref.future().result(),
+):
     ready = threading.Event()
     thread = threading.Thread(target=interrupt_when_it_sleeps, args=(ready,))
     thread.start()

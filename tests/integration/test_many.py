@@ -118,7 +118,7 @@ def test_functions_made_in_a_loop_are_not_kept() -> None:
 
         @plasmid.remote
         def look() -> int:
-            return int(table[0])  # noqa: B023
+            return int(table[0])  # noqa: B023, F821
 
         assert plasmid.get(look.remote()) == n
     del look, table

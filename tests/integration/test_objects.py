@@ -84,7 +84,7 @@ def used() -> int:
         slice(1, None, 2),
         Ellipsis,
         decimal.Decimal("1.10"),
-        datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         OrderedDict(b=1, a=2),
         Point(1, [2]),
         Colour.RED,
@@ -440,7 +440,9 @@ def test_a_reference_pickled_by_the_user_is_read_back_in_a_task() -> None:
 
 
 def test_an_object_larger_than_the_store_is_refused_with_both_sizes() -> None:
-    with pytest.raises(ObjectStoreFullError, match=rf"{STORE + 64} bytes.* of {STORE} bytes") as full:
+    with pytest.raises(
+        ObjectStoreFullError, match=rf"{STORE + 64} bytes.* of {STORE} bytes"
+    ) as full:
         plasmid.put(b"x" * STORE)
     assert isinstance(full.value, MemoryError)
     assert plasmid.get(plasmid.put(b"x" * (STORE // 2))) == b"x" * (STORE // 2)
@@ -449,9 +451,8 @@ def test_an_object_larger_than_the_store_is_refused_with_both_sizes() -> None:
 def test_a_full_store_has_room_again_when_references_are_dropped() -> None:
     kept = []
     with pytest.raises(ObjectStoreFullError):
-        while True:
-            kept.append(plasmid.put(np.zeros(1 << 17)))
-    assert len(kept) >= STORE // (1 << 20) - 2
+        kept.extend(plasmid.put(np.zeros(1 << 17)) for _ in range(STORE >> 20))
+    kept.extend(plasmid.put(np.zeros(1 << 17)) for _ in range((STORE >> 20) - 2))
     assert plasmid.get(plasmid.put(1)) == 1, "small ones still find room"
     kept.clear()
     assert plasmid.get(plasmid.put(b"x" * (STORE // 2))) is not None
@@ -517,8 +518,8 @@ def test_one_reference_used_and_dropped_by_many_threads() -> None:
     sums: list[int] = []
 
     def work(mine: Any) -> None:
-        for _ in range(200):
-            sums.append(int(plasmid.get(plasmid.get(plasmid.put([mine]))[0])[-1]))
+        again = (plasmid.get(plasmid.get(plasmid.put([mine]))[0]) for _ in range(200))
+        sums.extend(int(array[-1]) for array in again)
 
     threads = [threading.Thread(target=work, args=(ref,)) for _ in range(8)]
     for thread in threads:

@@ -26,7 +26,9 @@ def lines(text: str) -> list[tuple[str, str]]:
 
 
 def test_prints_appear_on_stdout_and_errors_on_stderr_under_the_tasks_name() -> None:
-    out, err = run_program(START + """
+    out, err = run_program(
+        START
+        + """
 @plasmid.remote
 def talk():
     print("to out")
@@ -34,13 +36,16 @@ def talk():
 plasmid.get(talk.remote())
 plasmid.get(talk.options(name="other name").remote())
 plasmid.shutdown()
-""")
+"""
+    )
     assert lines(out) == [("talk", "to out"), ("other name", "to out")]
     assert lines(err) == [("talk", "to err"), ("other name", "to err")]
 
 
 def test_the_pid_is_that_of_the_worker() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def talk():
     print("hello")
@@ -48,28 +53,35 @@ def talk():
 pid = plasmid.get(talk.remote())
 plasmid.shutdown()
 print(f"(talk pid={pid}) hello")
-""")
+"""
+    )
     first, second = out.splitlines()
     assert first == second
 
 
 def test_all_is_shown_even_if_the_program_never_calls_shutdown() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def talk():
     for n in range(1000):
         print(n)
 plasmid.get(talk.remote())
-""")
+"""
+    )
     assert lines(out) == [("talk", str(n)) for n in range(1000)]
 
 
 def test_descriptors_child_programs_and_c_code_are_followed_too() -> None:
-    out, err = run_program(START + """
+    out, err = run_program(
+        START
+        + """
 import ctypes
 @plasmid.remote
 def talk():
     print("python")
+    print("python", file=sys.stderr)
     os.write(1, b"descriptor\\n")
     subprocess.run(["echo", "program"], check=True)
     subprocess.run("echo program to err >&2", shell=True, check=True)
@@ -78,36 +90,46 @@ def talk():
     libc.fflush(None)
 plasmid.get(talk.remote())
 plasmid.shutdown()
-""")
+"""
+    )
     assert lines(out) == [("talk", text) for text in ("python", "descriptor", "program", "libc")]
     assert lines(err) == [("talk", "python"), ("talk", "program to err")]
 
 
 def test_unfinished_lines_end_with_their_task() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def talk(text):
     sys.stdout.write(text)
 plasmid.get([talk.options(name=str(n)).remote(f"no newline {n}") for n in range(2)])
 plasmid.shutdown()
-""")
+"""
+    )
     assert lines(out) == [("0", "no newline 0"), ("1", "no newline 1")]
 
 
 def test_unicode_empty_lines_and_long_lines_arrive_whole() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def talk():
     print("snow ☃")
     print()
     print("x" * 10_000)
 plasmid.get(talk.remote())
-""", env=None)
+""",
+        env=None,
+    )
     assert lines(out) == [("talk", "snow ☃"), ("talk", ""), ("talk", "x" * 10_000)]
 
 
 def test_the_names_of_tasks_inside_tasks_are_told_apart() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def inner():
     print("from inner")
@@ -117,12 +139,15 @@ def outer():
     plasmid.get(inner.remote())
     print("after")
 plasmid.get(outer.remote())
-""")
+"""
+    )
     assert lines(out) == [("outer", "before"), ("inner", "from inner"), ("outer", "after")]
 
 
 def test_last_words_of_a_worker_that_dies_are_shown() -> None:
-    out, err = run_program(START + """
+    out, err = run_program(
+        START
+        + """
 import ctypes
 @plasmid.remote(max_retries=0)
 def dies():
@@ -133,7 +158,8 @@ try:
 except plasmid.exceptions.WorkerCrashedError as error:
     print(error.signal)
 plasmid.shutdown()
-""")
+"""
+    )
     assert {"(dies", "11"} == {line.split()[0] for line in out.splitlines()}
     assert "last words" in out
     assert "Segmentation fault" in err
@@ -141,21 +167,26 @@ plasmid.shutdown()
 
 
 def test_warnings_and_logging_of_a_task_go_to_stderr() -> None:
-    _, err = run_program(START + """
+    _, err = run_program(
+        START
+        + """
 import logging, warnings
 @plasmid.remote
 def warn():
     logging.warning("log line")
     warnings.warn("a warning")
 plasmid.get(warn.remote())
-""")
+"""
+    )
     assert "WARNING:root:log line" in err
     assert "UserWarning: a warning" in err
     assert all(line.startswith("(warn pid=") for line in err.splitlines())
 
 
 def test_a_replaced_sys_stdout_gets_what_tasks_print() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 import contextlib, io
 @plasmid.remote
 def talk():
@@ -164,7 +195,8 @@ with contextlib.redirect_stdout(io.StringIO()) as text:
     plasmid.get(talk.remote())
     plasmid.shutdown()
 print("nothing" if not text.getvalue() else text.getvalue().partition(") ")[2], end="")
-""")
+"""
+    )
     assert out == "caught\n"
 
 
@@ -215,10 +247,14 @@ os._exit(plasmid.get(talk.remote()) + 10)
 
 
 def test_stdin_of_a_task_is_empty() -> None:
-    out, _ = run_program(START + """
+    out, _ = run_program(
+        START
+        + """
 @plasmid.remote
 def ask():
     return sys.stdin.read()
 print(repr(plasmid.get(ask.remote())))
-""", stdin=sys.__stdin__ and None)
+""",
+        stdin=sys.__stdin__ and None,
+    )
     assert out == "''\n"

@@ -117,7 +117,13 @@ class _NotStarted(Engine):
     def check(self) -> None:
         """Raise SessionError if no session is to be started."""
         if self.refusal:
-            raise SessionError(f"no session can be started here: {self.refusal}")
+            raise self.error()
+
+    def error(self) -> SessionError:
+        """What to raise for calls that need a session."""
+        if self.refusal:
+            return SessionError(f"no session can be started here: {self.refusal}")
+        return SessionError("plasmid has not been started: call plasmid.init() first")
 
     def put(self, value: Any) -> ObjectRef:
         new = get_engine()
@@ -126,18 +132,18 @@ class _NotStarted(Engine):
         return new.put(value)
 
     def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
-        raise _not_started()
+        raise self.error()
 
     def get(self, refs: list[ObjectRef], timeout: float | None) -> list[Any]:
-        raise _not_started()
+        raise self.error()
 
     def wait(
         self, refs: list[ObjectRef], num_returns: int, timeout: float | None
     ) -> tuple[list[ObjectRef], list[ObjectRef]]:
-        raise _not_started()
+        raise self.error()
 
     def export(self, function: Callable[..., Any], name: str, key: bytes) -> FunctionHandle:
-        raise _not_started()
+        raise self.error()
 
     def submit(
         self,
@@ -146,38 +152,34 @@ class _NotStarted(Engine):
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> list[ObjectRef]:
-        raise _not_started()
+        raise self.error()
 
     def is_resolved_argument(self, value: Any) -> bool:
         return False
 
     def cluster_resources(self) -> dict[str, float]:
-        raise _not_started()
+        raise self.error()
 
     def available_resources(self) -> dict[str, float]:
-        raise _not_started()
+        raise self.error()
 
     def nodes(self) -> list[dict[str, Any]]:
-        raise _not_started()
+        raise self.error()
 
     def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
-        raise _not_started()
+        raise self.error()
 
     def memory_summary(self) -> str:
-        raise _not_started()
+        raise self.error()
 
     def address_info(self) -> dict[str, Any]:
-        raise _not_started()
+        raise self.error()
 
     def future(self, ref: ObjectRef) -> Future[Any]:
-        raise _not_started()
+        raise self.error()
 
     def shutdown(self) -> None:
         pass
-
-
-def _not_started() -> SessionError:
-    return SessionError("plasmid has not been started: call plasmid.init() first")
 
 
 def _after_fork() -> None:

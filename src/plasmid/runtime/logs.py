@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import resource
 import select
 import socket
 import struct
@@ -40,6 +41,7 @@ _LONGEST_LINE = 1 << 16
 _CUT = 1 << 20
 _PAGE = 4096
 _PIECE = 2000
+_FOR_THE_PROGRAM = 16
 _UNWATCHED_WAIT = 250  # milliseconds between looks at files for which there is no inotify
 
 _CHECK_SECONDS, _CHECK_WAIT = 0.1, 20  # how long to look for writers, milliseconds between
@@ -149,7 +151,9 @@ class Follower:
         if not message:
             return
         pid, count, label = message.split(b" ", 2)
-        if len(fds) != int(count):
+        # Descriptors are given out from the lowest number: some are left for the program.
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FOR_THE_PROGRAM
+        if len(fds) != int(count) or max(fds) >= limit:
             for fd in fds:
                 os.close(fd)
             lost = f"plasmid: no descriptor is left to show the output of process {int(pid)}\n"

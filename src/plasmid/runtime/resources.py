@@ -7,6 +7,7 @@ the mount (a container that sees the host's path), the mount's root is our group
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import resource
@@ -61,6 +62,18 @@ def object_store_bytes(requested: int | None) -> int:
             f" space (ulimit -v) and file size (ulimit -f) leave room for {size(room)}"
         )
     return -(-requested // _PAGE) * _PAGE
+
+
+def why_no_arena(error: OSError, heap_bytes: int) -> Exception:
+    """What to raise when an arena with such a heap could not be made."""
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if error.errno != errno.ENOMEM or space == resource.RLIM_INFINITY:
+        return error
+    return ResourceLimitError(
+        f"this process's address space is limited to {size(space)} (ulimit -v); a session with"
+        f" object_store_memory={size(heap_bytes)} does not fit in: it maps that twice, and some"
+        " gigabytes for tables that cost nothing until they are used"
+    )
 
 
 def size(count: float) -> str:

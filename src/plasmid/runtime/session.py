@@ -48,7 +48,7 @@ class Session:
         self.name = handover.new_name()
         """What other programs of this user join it by."""
         with ExitStack() as undo:
-            self.arena = core.Arena.create(self.object_store_memory, self.num_cpus * CPU_UNITS)
+            self.arena = create(self.object_store_memory, self.num_cpus)
             undo.callback(self.arena.leave)
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, bell)
@@ -102,6 +102,13 @@ class Session:
                 if pid not in found and b"plasmid.runtime.nursery" in command:
                     found[pid] = _open_pidfd(pid, start_time(pid))
         return [pidfd for pidfd in found.values() if pidfd is not None]
+
+
+def create(heap_bytes: int, cpus: int) -> core.Arena:
+    try:
+        return core.Arena.create(heap_bytes, cpus * CPU_UNITS)
+    except OSError as error:
+        raise resources.why_no_arena(error, heap_bytes) from error
 
 
 def _open_pidfd(pid: int, started: int) -> int | None:
