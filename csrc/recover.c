@@ -130,6 +130,7 @@ int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
     PM_CRASH(SWEEPING);
     while ((rc = sweep_running(a, c, cause)) == PM_EAGAIN)
         ;
+    PM_CRASH(SWEPT_TASKS);
     if (rc == PM_OK)
         rc = patient(sweep_building, a, c);
     if (rc == PM_OK)

@@ -15,6 +15,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,8 @@ def marked(mark: str) -> list[int]:
 
 def kill(pid: int, sign: int = signal.SIGKILL) -> None:
     """Send a signal to a process that may be gone already."""
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, sign)
-    except ProcessLookupError:
-        pass
 
 
 def new_mark() -> str:
@@ -154,8 +153,8 @@ def _started(pid: int) -> int:
 
 
 def _has_started(pid: int) -> bool:
-    """Whether it is a nursery's program by now. Between fork and exec it still shows its parent's, which does not go
-    on as long as it is stopped: vfork."""
+    """Whether it is a nursery's program by now. Between fork and exec it still shows its parent's,
+    which does not go on as long as it is stopped: vfork."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -169,7 +168,8 @@ def _has_started(pid: int) -> bool:
 
 
 class Meeting:
-    """Where the test and its tasks wait for each other: two named pipes. Tasks get it as an argument.
+    """Where the test and its tasks wait for each other: two named pipes. Tasks get it as an
+    argument.
 
     A task calls arrive() or stay(); the test calls next() for each that has arrived, and release().
     """

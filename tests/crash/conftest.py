@@ -1,4 +1,5 @@
-"""A session in the test's own process, whose processes are killed; and the proof that it is well after."""
+"""A session in the test's own process, whose processes are killed; and the proof that it is well
+after."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ CPUS = 2
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
-    """A session of two CPUs. After the test, whatever was killed: CPUs and workers are complete, the arena proves its
-    invariants, nothing is stored but functions; and after shutdown no process and no descriptor is left."""
+    """A session of two CPUs. After the test, whatever was killed: CPUs and workers are complete,
+    the arena proves its invariants, nothing is stored but functions; and after shutdown no process
+    and no descriptor is left."""
     mark = new_mark()
     monkeypatch.setenv(MARK, mark)
     before = descriptors()
@@ -35,7 +37,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
 
 
 def descriptors() -> list[str]:
-    """What this process has open; not what an arena has until its last view and reference are gone."""
+    """What this process has open, but for what an arena keeps until its last reference is gone."""
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the folder itself

@@ -1,4 +1,5 @@
-"""The driver ends, one way or another: within a moment nothing of its session is left on the machine.
+"""The driver ends, one way or another: within a moment nothing of its session is left on the
+machine.
 
 `Program.gone()` looks for processes, sockets and shared memory.
 """
@@ -117,7 +118,7 @@ def _command(pid: int) -> str:
 
 @pytest.mark.parametrize("step", range(12))
 def test_killed_while_it_starts(temporary: Path, step: int) -> None:
-    """At twelve moments of init(): when one more process of the session exists, or a little later."""
+    """At twelve moments: when one more process of the session exists, or a little later."""
     program = Program(
         "say('go')\nplasmid.init(num_cpus=4)\nplasmid.get(square.remote(1))\nsignal.pause()"
     )

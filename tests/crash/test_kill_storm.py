@@ -1,7 +1,8 @@
 """Random kills and stops of everyone but the driver, under a mixed load.
 
-Every reference ends in the right value or a named error, nothing hangs, and at the end nothing is left over. The seed
-is printed by pytest as the test's name. PLASMID_STORM_SECONDS makes each storm longer; --slow adds seeds and minutes.
+Every reference ends in the right value or a named error, nothing hangs, and at the end nothing is
+left over. The seed is printed by pytest as the test's name. PLASMID_STORM_SECONDS makes each storm
+longer; --slow adds seeds and minutes.
 """
 
 from __future__ import annotations
@@ -79,8 +80,7 @@ class Load:
         for check in [self.random.choice(kinds)() for _ in range(self.random.randint(1, 8))]:
             try:
                 check()
-            except WorkerCrashedError as error:
-                assert error.pid
+            except WorkerCrashedError:
                 self.crashed += 1
             else:
                 self.done += 1
@@ -198,7 +198,8 @@ def test_long_storm(session: Processes, seed: int) -> None:
 
 
 def test_storm_in_a_full_store(session: Processes) -> None:
-    """Most of the room is taken by what is held: results fail by name or are right, and no half-written one stays."""
+    """Most of the room is taken by what is held: results fail by name or are right, and no
+    half-written one stays."""
     size = 1 << 24
     kept = [plasmid.put(np.ones(4 * size, dtype=np.uint8)) for _ in range(15)]
     killer = Killer(session, 1)

@@ -119,8 +119,9 @@ def test_a_stopped_worker_can_be_killed(session: Processes, meeting: Meeting, st
 
 
 def test_stopped_in_the_middle_of_anything(session: Processes, stop: Any) -> None:
-    """Workers are stopped at random while they put, submit and get as fast as they can. One that has the lock is killed
-    after a second, and its task tried again; others hold up nobody but who waits for them."""
+    """Workers are stopped at random while they put, submit and get as fast as they can. One that
+    has the lock is killed after a second, and its task tried again; others hold up nobody but who
+    waits for them."""
 
     @plasmid.remote(max_retries=-1)
     def busy(n: int) -> int:

@@ -1,4 +1,5 @@
-"""A worker dies in the middle of a task: that task is tried again or fails by name; nobody else notices."""
+"""A worker dies in the middle of a task: that task is tried again or fails by name; nobody else
+notices."""
 
 from __future__ import annotations
 
@@ -366,7 +367,8 @@ def _states(pid: int) -> str:
 def test_a_worker_is_killed_while_it_finishes_with_thousands_of_results(
     session: Processes, meeting: Meeting, delay: float
 ) -> None:
-    """The finish is one decision, however many steps it takes: all results or none. The delays aim at its steps."""
+    """The finish is one decision, however many steps it takes: all results or none. The delays aim
+    at its steps."""
     count = 3000
 
     @plasmid.remote(num_returns=count)

@@ -135,8 +135,9 @@ def mappings() -> list[str]:
 
 def files() -> set[str]:
     """In the folder for temporary files, which these tests have for themselves, and in /dev/shm,
-    which they share with others."""
-    made = {f"{os.environ['TMPDIR']}/{name}" for name in os.listdir(os.environ["TMPDIR"])}
+    which they share with others. Not those that multiprocessing would remove at an orderly exit:
+    workers are killed."""
+    made = {name for name in os.listdir(os.environ["TMPDIR"]) if not name.startswith("pymp-")}
     return made | {name for name in os.listdir("/dev/shm") if "plasmid" in name.lower()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -113,6 +114,54 @@ def test_what_get_raises_is_of_the_class_that_the_task_raised(make: Any) -> None
     assert type(found.cause) is type(error)
     assert found.cause.args == error.args
     assert found.args == error.args
+
+
+def test_stop_iteration_is_not_taken_for_a_result() -> None:
+    """`await ref` returned 3: that is how a coroutine ends which such an exception leaves."""
+
+    async def await_it(ref: Any) -> Any:
+        return await ref
+
+    ref = raises.remote(lambda: StopIteration(3))
+    assert type(error_of(ref).cause) is StopIteration
+    with pytest.raises(RayTaskError, match="StopIteration: 3"):
+        asyncio.run(await_it(ref))
+
+
+def test_references_in_an_error_arrive() -> None:
+    @plasmid.remote
+    def fails(array: bool) -> None:
+        inner = plasmid.put(np.arange(10_000) if array else "small")
+        raise ValueError("text", inner, [identity.remote(2)]) from KeyError(plasmid.put(3))
+
+    @plasmid.remote
+    def passes_on(ref: Any) -> None:
+        plasmid.get(ref)
+
+    for array in (True, False):
+        ref = fails.remote(array)
+        for failed in (ref, identity.remote(ref), passes_on.remote([ref]), passes_on.remote(ref)):
+            cause = error_of(failed).cause
+            value = plasmid.get(cause.args[1])
+            assert value[-1] == (9_999 if array else "l")
+            assert plasmid.get(cause.args[2]) == [2]
+    cause = error_of(ref).cause
+    assert plasmid.get(cause.__cause__.args[0]) == 3
+
+
+def test_an_error_whose_code_ends_processes_ends_no_worker() -> None:
+    @plasmid.remote(max_retries=0)
+    def fails() -> None:
+        class Hostile(Exception):
+            def __reduce__(self) -> Any:
+                raise SystemExit(3)
+
+            def __str__(self) -> str:
+                raise GeneratorExit
+
+        raise Hostile
+
+    assert "Hostile" in RayTaskError.__str__(error_of(fails.remote()))
 
 
 def test_attributes_of_the_error_are_there() -> None:

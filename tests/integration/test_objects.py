@@ -452,7 +452,7 @@ def test_a_full_store_has_room_again_when_references_are_dropped() -> None:
     kept = []
     with pytest.raises(ObjectStoreFullError):
         kept.extend(plasmid.put(np.zeros(1 << 17)) for _ in range(STORE >> 20))
-    kept.extend(plasmid.put(np.zeros(1 << 17)) for _ in range((STORE >> 20) - 2))
+    assert len(kept) >= (STORE >> 20) - 2
     assert plasmid.get(plasmid.put(1)) == 1, "small ones still find room"
     kept.clear()
     assert plasmid.get(plasmid.put(b"x" * (STORE // 2))) is not None

@@ -258,3 +258,31 @@ print(repr(plasmid.get(ask.remote())))
         stdin=sys.__stdin__ and None,
     )
     assert out == "''\n"
+
+
+def test_what_a_task_does_to_its_streams_is_no_concern_of_the_next() -> None:
+    out, _ = run_program(
+        START
+        + """
+import contextlib, io
+@plasmid.remote
+def closes():
+    sys.stdout.close()
+@plasmid.remote
+def replaces():
+    sys.stdout = None
+@plasmid.remote
+def talk():
+    print("hello")
+@plasmid.remote
+def outer():
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        print("kept")
+        plasmid.get(talk.remote())
+        print("kept")
+    print(text.getvalue().split())
+for task in (closes, talk, replaces, talk, outer):
+    plasmid.get(task.remote())
+"""
+    )
+    assert lines(out) == [*[("talk", "hello")] * 3, ("outer", "['kept', 'kept']")]

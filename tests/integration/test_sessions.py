@@ -23,7 +23,9 @@ from support import (
 )
 
 import plasmid
+from plasmid.engine import current
 from plasmid.exceptions import ObjectLostError, PlasmidError, SessionError
+from plasmid.runtime.session import Session
 
 SMALL = {"num_cpus": 1, "object_store_memory": 4 << 20}
 
@@ -243,8 +245,8 @@ def test_threads_that_wait_when_the_session_ends_get_a_session_error(tmp_path: P
     def wait(how: Any) -> None:
         try:
             how()
-        except PlasmidError as error:
-            found.append(type(error))
+        except SessionError as error:
+            found.append(str(error))
 
     ways = [lambda: plasmid.get(ref), lambda: plasmid.wait([ref]), lambda: ref.future().result()]
     running = [threading.Thread(target=wait, args=(way,)) for way in ways * 2]
@@ -254,7 +256,7 @@ def test_threads_that_wait_when_the_session_ends_get_a_session_error(tmp_path: P
     plasmid.shutdown()
     for thread in running:
         thread.join()
-    assert found == [SessionError] * 6
+    assert found == ["the session has been shut down"] * 6
     gate.open()
 
 
@@ -264,6 +266,47 @@ def _sleeps(thread: threading.Thread) -> bool:
         return Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().startswith("202 ")
     except OSError:
         return False
+
+
+def test_a_callback_of_a_future_starts_no_session_during_shutdown(tmp_path: Path) -> None:
+    gate, found = Gate(tmp_path), []
+
+    @plasmid.remote
+    def sit(gate: Gate) -> None:
+        gate.wait()
+
+    def use(done: Any) -> None:
+        try:
+            plasmid.put(1)
+        except SessionError as error:
+            found.append(str(error))
+
+    plasmid.init(**SMALL)
+    sit.remote(gate).future().add_done_callback(use)
+    gate.await_arrivals(1)
+    plasmid.shutdown()
+    assert found == ["no session can be started here: the session is being shut down"]
+    assert not plasmid.is_initialized()
+    gate.open()
+
+
+def test_an_interrupted_shutdown_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plasmid.init(**SMALL)
+    plasmid.get(identity.remote(1))
+    close = Session.close
+
+    def interrupted(session: Session) -> None:
+        close(session)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            plasmid.shutdown()
+    gc.collect()
+    assert mappings() == []
+    with plasmid.init(**SMALL):
+        assert plasmid.get(identity.remote(2)) == 2
 
 
 def test_a_session_started_by_a_thread_that_ends_is_the_programs() -> None:
@@ -339,6 +382,21 @@ def test_a_task_finds_a_session_and_does_not_end_it() -> None:
     plasmid.init(**SMALL)
     assert plasmid.get(look.remote()) == (True, 1.0)
     assert plasmid.get(look.remote()) == (True, 1.0)
+
+
+def test_shutdown_in_a_task_has_no_effect() -> None:
+    @plasmid.remote
+    def end() -> tuple[str, str, int]:
+        before = current.engine.address_info()["session_name"]
+        plasmid.shutdown()
+        with plasmid.init(ignore_reinit_error=True) as context:
+            pass
+        return before, context["session_name"], plasmid.get(identity.remote(7))
+
+    name = plasmid.init(**SMALL)["session_name"]
+    for _ in range(2):
+        assert plasmid.get(end.remote()) == (name, name, 7)
+    assert plasmid.is_initialized()
 
 
 def test_init_in_a_task_is_refused_or_uses_the_session() -> None:

@@ -99,7 +99,7 @@ def test_classes_and_streaming_are_refused_by_name() -> None:
 def test_bad_options_are_refused_when_given() -> None:
     with pytest.raises(ValueError, match="num_cpu"):
         plasmid.remote(num_cpu=1)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="from 0 to 1000000"):
         double.options(num_returns=-1)
 
 
@@ -239,3 +239,15 @@ sys.stdout.buffer.write(cloudpickle.dumps((down, down._function)))
     with pytest.raises(TypeError, match="too many"):
         down.remote(1, 2, 3)
     assert plasmid.get(factorial.remote(5)) == 120
+
+
+def test_arguments_may_be_named_self(engines: list[FakeEngine]) -> None:
+    @plasmid.remote
+    def method(self: int, function: int = 0) -> int:
+        return self + function
+
+    assert plasmid.get(method.remote(self=2, function=3)) == 5
+    with pytest.raises(ValueError, match="'self' is not an option"):
+        method.options(self=1)
+    with pytest.raises(TypeError, match="cannot be called directly"):
+        method(self=1)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -197,6 +197,111 @@ def test_threads_that_come_first_together_start_one_session(engines: list[FakeEn
     for thread in threads:
         thread.join()
     assert len(engines) == 1
+
+
+def test_in_a_worker_shutdown_has_no_effect(engines: list[FakeEngine]) -> None:
+    mine = FakeEngine(SessionConfig())
+    mine.is_driver = False
+    set_engine(mine)
+    plasmid.shutdown()
+    with plasmid.init(ignore_reinit_error=True):
+        pass
+    assert get_engine() is mine
+    assert not mine.is_shut_down
+    mine.is_driver = True
+
+
+class Slow(FakeEngine):
+    """Does something while it is shut down."""
+
+    meanwhile: Callable[[], object]
+
+    def shutdown(self) -> None:
+        self.meanwhile()
+        super().shutdown()
+
+
+def test_while_a_session_is_shut_down_no_other_is_started(engines: list[FakeEngine]) -> None:
+    """The thread of the futures, in a callback that puts, waited for the lock that shutdown held
+    while it waited for the thread."""
+    found: list[str] = []
+
+    def use() -> None:
+        try:
+            plasmid.put(1)
+        except SessionError as error:
+            found.append(str(error))
+
+    def in_a_thread() -> None:
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+
+    slow = Slow(SessionConfig())
+    slow.meanwhile = in_a_thread
+    set_engine(slow)
+    plasmid.shutdown()
+    assert found == ["no session can be started here: the session is being shut down"]
+    assert not engines
+    plasmid.put(1)
+    assert len(engines) == 1
+
+
+def test_a_shutdown_that_is_interrupted_ends_the_session_all_the_same(
+    engines: list[FakeEngine],
+) -> None:
+    def interrupt() -> None:
+        plasmid.shutdown()  # as a signal's handler may
+        raise KeyboardInterrupt
+
+    slow = Slow(SessionConfig())
+    slow.meanwhile = interrupt
+    set_engine(slow)
+    with pytest.raises(KeyboardInterrupt):
+        plasmid.shutdown()
+    assert not plasmid.is_initialized()
+    plasmid.put(1)
+    assert len(engines) == 1
+
+
+def test_a_session_that_a_handler_starts_during_shutdown_is_kept(
+    engines: list[FakeEngine],
+) -> None:
+    slow = Slow(SessionConfig())
+    slow.meanwhile = plasmid.init
+    set_engine(slow)
+    plasmid.shutdown()
+    assert get_engine() is engines[0]
+
+
+def test_a_fork_during_shutdown_is_one_of_a_process_with_a_session(
+    engines: list[FakeEngine],
+) -> None:
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                with pytest.raises(SessionError, match="forked"):
+                    plasmid.put(1)
+                plasmid.init()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    slow = Slow(SessionConfig())
+    slow.meanwhile = fork
+    set_engine(slow)
+    plasmid.shutdown()
+
+
+def test_shutdown_does_not_undo_why_no_session_may_start(engines: list[FakeEngine]) -> None:
+    current.stop("the end")
+    plasmid.shutdown()
+    with pytest.raises(SessionError, match="the end"):
+        plasmid.put(1)
+    plasmid.init()
 
 
 def test_an_engine_that_was_set_is_used(engines: list[FakeEngine]) -> None:

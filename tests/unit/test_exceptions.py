@@ -250,7 +250,6 @@ def test_is_an_instance_of_its_cause_with_its_args_and_fields(cause: Exception) 
             "errno",
             "filename",
             "reason",
-            "value",
             "name",
             "object_ref_hex",
         ):
@@ -295,8 +294,21 @@ def test_cause_of_a_nested_task_is_the_innermost() -> None:
     assert "outer()" in str(outer)
 
 
+class Exhausted(StopIteration):
+    pass
+
+
 @pytest.mark.parametrize(
-    "cause", [SystemExit(3), KeyboardInterrupt(), Final("x"), Exception("plain")]
+    "cause",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        Final("x"),
+        Exception("plain"),
+        StopIteration(4),
+        StopAsyncIteration(),
+        Exhausted(5),
+    ],
 )
 def test_stays_a_plain_task_error_where_it_cannot_or_must_not_be_both(cause: BaseException) -> None:
     error = captured(cause).as_instanceof_cause()
@@ -334,6 +346,52 @@ def test_a_cause_that_does_not_exist_in_this_process_leaves_the_text() -> None:
     arrived = pickle.loads(packed).as_instanceof_cause()
     assert isinstance(arrived, UnserializableException)
     assert "Odd: 5: why" in str(arrived) or "Gon: 5: why" in str(arrived)
+
+
+class Leaving(BaseException):
+    """What no `except Exception` catches."""
+
+
+class Hostile(Exception):
+    def __reduce__(self) -> Any:
+        raise Leaving
+
+    def __str__(self) -> str:
+        raise Leaving
+
+    __repr__ = __str__
+
+
+class Trap(Exception):
+    """Springs where it is loaded, if it is not disarmed."""
+
+    armed = False
+
+    def __reduce__(self) -> Any:
+        return spring, ()
+
+
+def spring() -> Any:
+    if Trap.armed:
+        raise SystemExit(3)
+    return Trap("rebuilt")
+
+
+def test_a_cause_whose_code_ends_processes_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = travel(captured(ValueError("text", threading.Lock(), Hostile())))
+    assert error.cause.args[0] == "text"
+    assert "Hostile" in str(travel(captured(Hostile())))
+    packed = pickle.dumps(captured(Trap()))
+    assert type(pickle.loads(packed).cause) is Trap
+    monkeypatch.setattr(Trap, "armed", True)
+    assert isinstance(pickle.loads(packed).cause, UnserializableException)
+    with pytest.raises(KeyboardInterrupt):
+        travel(captured(Interrupted()))
+
+
+class Interrupted(Exception):
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
 
 
 def test_a_cause_whose_str_raises_is_reported_all_the_same() -> None:

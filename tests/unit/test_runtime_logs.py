@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import os
 import signal
 import subprocess
@@ -405,3 +407,79 @@ def test_c_code_that_ends_without_flushing_is_not_lost_by_python(
     prefix = run(follower, lambda: (libc.write(1, b"raw\n", 4), print("python")))
     follower.drain()
     assert capsys.readouterr().out == f"({prefix} raw\n({prefix} python\n"
+
+
+def test_a_task_finds_working_streams_whatever_the_last_one_did_to_them(
+    follower: Follower, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rewrap() -> None:
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer)  # which closes it, when dropped
+
+    def drop_all() -> None:
+        sys.stdout = sys.stderr = sys.__stdout__ = None  # type: ignore[assignment, misc]
+
+    def work() -> None:
+        attacks = [
+            sys.stdout.close,
+            lambda: sys.stdout.detach(),
+            lambda: setattr(sys, "stdout", io.StringIO()),
+            rewrap,
+            drop_all,
+        ]
+        for attack in attacks:
+            output.begin_task("attacks")
+            print("before")
+            attack()
+            output.end_task()
+            output.begin_task("next")
+            print("out")
+            print("err", file=sys.stderr)
+            output.end_task()
+
+    prefix = run(follower, work)
+    follower.drain()
+    shown = capsys.readouterr()
+    assert shown.out == f"(attacks {prefix} before\n(next {prefix} out\n" * 5
+    assert shown.err == f"(next {prefix} err\n" * 5
+
+
+def test_a_task_that_closed_its_stdout_may_print_into_the_void(
+    follower: Follower, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        output.begin_task("f")
+        sys.stdout.close()
+        print("lost", flush=True)
+        output.end_task()
+        print("found", file=sys.stderr)
+
+    prefix = run(follower, work)
+    follower.drain()
+    assert capsys.readouterr().err == f"(f {prefix} found\n"
+
+
+def test_a_task_on_top_of_another_does_not_get_its_streams_nor_take_them(
+    follower: Follower, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        output.begin_task("outer")
+        print("first")
+        with contextlib.redirect_stdout(io.StringIO()) as kept:
+            print("kept")
+            for _ in range(2):
+                output.begin_task("inner")
+                print("inner")
+                output.end_task()
+                output.begin_task("outer")
+            print("kept")
+        print(kept.getvalue().split())
+        output.end_task()
+
+    prefix = run(follower, work)
+    follower.drain()
+    assert capsys.readouterr().out == (
+        f"(outer {prefix} first\n"
+        f"(inner {prefix} inner\n"
+        f"(inner {prefix} inner\n"
+        f"(outer {prefix} ['kept', 'kept']\n"
+    )

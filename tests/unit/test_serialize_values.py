@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from serialize_store import lies_in, round_trip, stored
 
 from plasmid import serialize
-from plasmid.exceptions import ObjectCorruptedError
+from plasmid.exceptions import ObjectCorruptedError, RayTaskError
 
 
 class Colour(enum.Enum):
@@ -462,3 +462,28 @@ def test_damaged_dtype_cannot_make_pointers_of_bytes() -> None:
         data[24 : 24 + len(code)] = code
         with pytest.raises(ObjectCorruptedError):
             serialize.load(bytes(data))
+
+
+class Reduced(Exception):
+    """Says itself how it is pickled."""
+
+    def __reduce__(self) -> Any:
+        return Reduced, self.args
+
+
+@pytest.mark.parametrize("kind", [ValueError, Reduced])
+def test_references_in_what_a_task_raised_are_found(kind: type[Exception]) -> None:
+    """The error did not say that it holds them, and their objects were gone when it arrived."""
+    refs = [Ref(name) for name in "abcd"]
+    cause = kind("text", refs[0], [refs[1], refs[0]])
+    cause.__cause__ = KeyError(refs[2], threading.Lock())  # which travels in parts
+    inner = RayTaskError("g", "Traceback ...", ValueError(refs[3]))
+    cause.__cause__.__context__ = ExceptionGroup("several", [inner])
+    error = RayTaskError("f", "Traceback ...", cause)
+    for value in (error, error.as_instanceof_cause()):
+        _, found = stored([value])
+        assert set(found) == set(refs)
+        back = round_trip([value])[0].cause
+        assert back.args == cause.args
+        assert back.__cause__.args[0] is refs[2]
+        assert back.__cause__.__context__.exceptions[0].cause.args == (refs[3],)

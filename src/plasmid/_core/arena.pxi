@@ -26,7 +26,7 @@ cdef class Arena:
     cdef _c.pm_arena *_a
     cdef readonly bytes session
     cdef public object hooks
-    cdef bint _left
+    cdef bint _left, _ended
 
     @staticmethod
     def create(heap_bytes, cpus):
@@ -229,7 +229,9 @@ cdef class Arena:
 
     def end(self):
         """Nobody may join any more; idle workers leave."""
-        _c.pm_end(self.live())
+        cdef _c.pm_arena *a = self.live()
+        self._ended = True
+        _c.pm_end(a)
 
     @property
     def closing(self):
@@ -446,8 +448,8 @@ cdef class Arena:
             return None
         if rc == _c.PM_EFAILED:
             raise _exceptions.SessionError(self.failure())
-        if rc == _c.PM_EGONE:
-            self.live()  # says so if it was this process that left
+        if rc == _c.PM_EGONE and self._ended:
+            raise _exceptions.SessionError("the session has been shut down")
         check(rc, "wait")
         return True
 

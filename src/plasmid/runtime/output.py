@@ -154,11 +154,11 @@ def begin_task(name: str) -> None:
     TaskStream.task = name
     if _Stack.is_over and _Stack.below:
         sys.stdout, sys.stderr = _Stack.below.pop()
-        return
-    if not _Stack.is_over:
-        _Stack.below.append((sys.stdout, sys.stderr))
+    else:
+        if not _Stack.is_over:
+            _Stack.below.append((sys.stdout, sys.stderr))
+        _replace_streams()
     _Stack.is_over = False
-    _replace_streams()
 
 
 def end_task() -> None:
@@ -173,10 +173,11 @@ def _replace_streams() -> None:
     """Make sys.stdout and sys.stderr the worker's own again; new ones if these are of no use."""
     for fd, name in enumerate(("stdout", "stderr"), start=1):
         own = getattr(sys, f"__{name}__")
+        setattr(sys, name, own)  # first: what was there may close the buffer that both write to
         if type(own) is not TaskStream or not own.is_usable:
-            own = TaskStream(fd)
-            setattr(sys, f"__{name}__", own)
-        setattr(sys, name, own)
+            made = TaskStream(fd)
+            setattr(sys, name, made)
+            setattr(sys, f"__{name}__", made)
 
 
 def _reopen(fd: int, flags: int, *, close: bool = False) -> int:
