@@ -414,7 +414,9 @@ def test_the_program_reaps_all_children() -> None:
         plasmid.init(num_cpus=2)
         from plasmid.engine import current
         guard = current.engine._session._guard
-        for sign in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
+        signs = [signal.SIGSTOP, signal.SIGKILL]
+        while signs or not reaped:  # the session's own thread may be faster
+            sign = signs.pop() if signs else signal.SIGKILL
             assert plasmid.get(square.remote(3)) == 9
             old = guard.pid
             os.kill(old, sign)
@@ -423,10 +425,10 @@ def test_the_program_reaps_all_children() -> None:
             assert plasmid.get(square.remote(3)) == 9
         plasmid.shutdown()
         plasmid.init(num_cpus=1)
-        print(plasmid.get(square.remote(3)), len(reaped) > 0)
+        print(plasmid.get(square.remote(3)))
         """
     )
-    assert out == "9 True\n"
+    assert out == "9\n"
 
 
 def test_the_program_waits_for_its_own_child_only() -> None:

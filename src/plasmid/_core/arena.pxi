@@ -108,6 +108,7 @@ cdef class Arena:
         """The attached processes, the dead that nobody has swept yet included."""
         cdef _c.pm_arena *a = self.live()
         cdef uint64_t i
+        self.stats()  # takes the lock once: what a death left half written is repaired first
         found = []
         for i in range(_c.pm__client_high(a)):
             if a.clients[i].kind.v:

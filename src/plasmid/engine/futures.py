@@ -71,7 +71,7 @@ class Futures:
                 self._bell = self._thread = None
             for futures in left.values():
                 for future in futures:
-                    _settle(future.set_exception, error)
+                    _settle(future.set_exception, error.with_traceback(None))
 
     def _to_wait_for(self) -> list[core.ObjectRef]:
         """All references, and a bell that ends the wait when another comes: an object that is
@@ -98,7 +98,8 @@ class Futures:
             try:
                 value = self._read(ref)
             except BaseException as error:
-                _settle(future.set_exception, error)
+                # With its traceback it would lead back to the future, and be freed late.
+                _settle(future.set_exception, error.with_traceback(None))
             else:
                 _settle(future.set_result, value)
 
