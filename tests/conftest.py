@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+# A test that is slow on a busy machine is not wrong.
+hypothesis.settings.register_profile("plasmid", deadline=None)
+hypothesis.settings.load_profile("plasmid")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -289,7 +289,11 @@ class Program:
 
     def end(self, status: int = 0) -> str:
         """Its remaining output, once it has ended with this status and everything is gone."""
-        out, self.err = self.process.communicate(timeout=WATCHDOG)
+        try:
+            out, self.err = self.process.communicate(timeout=WATCHDOG)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         assert self.process.returncode == status, f"{self.process.returncode}\n{out}\n{self.err}"
         self.gone()
         lines = (out or "").splitlines(keepends=True)

@@ -32,7 +32,8 @@ __attribute__((unused)) static enum pm_entry_state state_of(const world *w, pm_r
 }
 
 /* An object that will be sealed when its maker likes, or become a result. */
-__attribute__((unused)) static pm_ref pending(const world *w, uint64_t size, uint64_t value, const pm_ref *refs, uint64_t nrefs)
+__attribute__((unused)) static pm_ref pending(const world *w, uint64_t size, uint64_t value,
+                                              const pm_ref *refs, uint64_t nrefs)
 {
     pm_ref ref;
     DO(pm_create(w->a, PM_WAIT, size, refs, nrefs, &ref));
@@ -43,7 +44,8 @@ __attribute__((unused)) static pm_ref pending(const world *w, uint64_t size, uin
 
 /* ---- submitting -------------------------------------------------------------------------------------------- */
 
-__attribute__((unused)) static int submit_spec(const world *w, const pm_task_spec *spec, pm_ref *out)
+__attribute__((unused)) static int submit_spec(const world *w, const pm_task_spec *spec,
+                                               pm_ref *out)
 {
     pm_submission s = {0};
     int rc;
@@ -57,15 +59,23 @@ __attribute__((unused)) static int submit_spec(const world *w, const pm_task_spe
 }
 
 /* A task that waits for args[nargs] and makes out[nrets]. Its function's object is its own. */
-__attribute__((unused)) static void submit(const world *w, const pm_ref *args, uint64_t nargs, uint64_t nrets, uint64_t retries,
-                                           pm_ref *out)
+__attribute__((unused)) static void submit(const world *w, const pm_ref *args, uint64_t nargs,
+                                           uint64_t nrets, uint64_t retries, pm_ref *out)
 {
     pm_ref function = put(w, 77);
     pm_task_argument *given = calloc(nargs + 1, sizeof *given);
     for (uint64_t i = 0; i < nargs; i++)
         given[i] = (pm_task_argument){.slot = args[i].slot, .waits = true};
-    const pm_task_spec spec = {.function = function.slot, .name = "a task", .payload = "payload", .size = 8, .packed = -1,
-                               .args = given, .nargs = nargs, .nrets = nrets, .cpu = CPU, .retries = retries};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "a task",
+                               .payload = "payload",
+                               .size = 8,
+                               .packed = -1,
+                               .args = given,
+                               .nargs = nargs,
+                               .nrets = nrets,
+                               .cpu = CPU,
+                               .retries = retries};
     DO(submit_spec(w, &spec, out));
     drop(w, function);
     free(given);
@@ -90,7 +100,8 @@ __attribute__((unused)) static bool take(const world *w, pm_running *task)
 }
 
 /* End a task with values; all inline. */
-__attribute__((unused)) static void finish_into(const world *w, const pm_running *task, pm_running *next)
+__attribute__((unused)) static void finish_into(const world *w, const pm_running *task,
+                                                pm_running *next)
 {
     uint64_t *values = calloc(task->nrets + 1, sizeof *values);
     pm_result *results = calloc(task->nrets + 1, sizeof *results);
@@ -125,7 +136,8 @@ __attribute__((unused)) static uint64_t attempt_of(const world *w, const pm_ref 
         for (uint64_t i = 0; i < n; i++) {
             pm_view v;
             DO(pm_look(w->a, refs[i].slot, &v));
-            CHECK(v.state == PM_FAILED && v.is_inline && *(const unsigned char *)v.data == PM_TAG_CRASH);
+            CHECK(v.state == PM_FAILED && v.is_inline &&
+                  *(const unsigned char *)v.data == PM_TAG_CRASH);
         }
         return 0;
     }

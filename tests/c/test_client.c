@@ -40,7 +40,8 @@ TEST(attached_clients_are_listed_with_kind_and_pid)
     pid_t pid = spawn_kind(&w, PM_GUEST, say_and_sleep);
     AWAIT(atomic_load(&w.b->word[0]));
     const pm_client_shm *c = &w.a->clients[atomic_load(&w.b->word[0]) - 1];
-    CHECK(c->kind.v == PM_GUEST && c->pid.v == (uint64_t)pid && c->start_time.v == pm__os_start_time(pid));
+    CHECK(c->kind.v == PM_GUEST && c->pid.v == (uint64_t)pid &&
+          c->start_time.v == pm__os_start_time(pid));
     CHECK(stats(&w).clients == 2 && stats(&w).workers == 0);
     slay(pid);
     pm_close(w.a);
@@ -111,7 +112,8 @@ TEST(full_table_of_clients_is_told)
     world w = world_new();
     pm_op op;
     pm_arena *a;
-    DO(pm__enter(&op, w.a, PM_WAIT)); /* as if all other slots had been taken by processes that live */
+    DO(pm__enter(&op, w.a,
+                 PM_WAIT)); /* as if all other slots had been taken by processes that live */
     pm_set(&w.a->lock, &w.a->h->client_high, PM_CLIENTS);
     for (uint64_t i = 1; i < PM_CLIENTS; i++) {
         CHECK(pm_life_init(&w.a->clients[i].life) == PM_OK);
@@ -125,7 +127,8 @@ TEST(full_table_of_clients_is_told)
     pm_close(a);
     for (uint64_t i = 1; i < PM_CLIENTS; i++)
         if (i != 700)
-            pm_life_give(&w.a->clients[i].life); /* in this thread's robust list, which outlives the map */
+            pm_life_give(
+                &w.a->clients[i].life); /* in this thread's robust list, which outlives the map */
     pm_close(w.a);
 }
 
@@ -506,10 +509,18 @@ TEST(check_finds_what_is_wrong_and_names_it)
         pm_j64 *word;
         const char *told;
     } lies[] = {
-        {&e->refs, "references"},          {&h->entries.live, "live"},      {&h->entries.free, "free list"},
-        {&h->cpu_free, "CPU"},             {&h->heap_shm.used, "page table"}, {&h->ready, "in queues"},
-        {&h->idle_count, "idle"},          {&h->workers, "workers"},        {&h->dying, "dying"},
-        {&w.a->clients[w.a->slot].holds, "hold"}, {&e->size, "inline"},     {&e->key, "key"},
+        {&e->refs, "references"},
+        {&h->entries.live, "live"},
+        {&h->entries.free, "free list"},
+        {&h->cpu_free, "CPU"},
+        {&h->heap_shm.used, "page table"},
+        {&h->ready, "in queues"},
+        {&h->idle_count, "idle"},
+        {&h->workers, "workers"},
+        {&h->dying, "dying"},
+        {&w.a->clients[w.a->slot].holds, "hold"},
+        {&e->size, "inline"},
+        {&e->key, "key"},
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         uint64_t truth = lies[i].word->v;

@@ -55,7 +55,8 @@ static void world_enter(world *w)
 static void world_leave(world *w)
 {
     CHECK(pm_lock_release(&w->lock) == PM_OK);
-    CHECK(munmap(w->base, (uint64_t)(w->state - w->base) + w->state_bytes + w->heap.shm->pages * PM_HEAP_PAGE) == 0);
+    CHECK(munmap(w->base, (uint64_t)(w->state - w->base) + w->state_bytes +
+                              w->heap.shm->pages * PM_HEAP_PAGE) == 0);
 }
 
 static pm_heap_stats stats(const world *w)
@@ -159,7 +160,8 @@ TEST(a_fresh_heap_of_any_size_is_one_free_run)
         world_enter(&w);
         check_one_free_run(&w);
         CHECK(stats(&w).capacity == sizes[i] / PM_HEAP_PAGE * PM_HEAP_PAGE);
-        uint64_t small = pm__heap_alloc(&w.heap, 100), large = pm__heap_alloc(&w.heap, sizes[i] / 2);
+        uint64_t small = pm__heap_alloc(&w.heap, 100),
+                 large = pm__heap_alloc(&w.heap, sizes[i] / 2);
         CHECK(small && large && pm__heap_check(&w.heap) == PM_OK);
         pm__heap_free(&w.heap, small);
         pm__heap_free(&w.heap, large);
@@ -215,7 +217,8 @@ TEST(a_request_that_does_not_fit_gets_nothing_and_writes_nothing)
 {
     world w = world_new(MIB);
     world_enter(&w);
-    uint64_t sizes[] = {MIB + 1, 2 * MIB, TIB, TIB + 1, UINT64_MAX - 4096, UINT64_MAX - 1, UINT64_MAX};
+    uint64_t sizes[] = {MIB + 1,           2 * MIB,        TIB,       TIB + 1,
+                        UINT64_MAX - 4096, UINT64_MAX - 1, UINT64_MAX};
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         CHECK(pm__heap_alloc(&w.heap, sizes[i]) == 0);
     CHECK(w.lock.undone == 0);
@@ -345,14 +348,16 @@ TEST(the_first_span_of_a_class_to_empty_stays_and_the_second_goes)
 TEST(a_full_heap_empties_back_into_one_run)
 {
     static uint64_t offs[MIB * 4 / 64];
-    uint64_t sizes[] = {1, 64, 65, 200, 320, 512, 1000, 1024, 1100, 4096, 5000, 9000, 13000, 16384, 16385, 100000};
+    uint64_t sizes[] = {1,    64,   65,   200,  320,   512,   1000,  1024,
+                        1100, 4096, 5000, 9000, 13000, 16384, 16385, 100000};
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         world w = world_new(4 * MIB);
         world_enter(&w);
         uint64_t count = 0, usable = 0;
         for (uint64_t off; (off = pm__heap_alloc(&w.heap, sizes[i])) != 0; count++) {
             offs[count] = off;
-            usable = pm__heap_usable(&w.heap, off) > usable ? pm__heap_usable(&w.heap, off) : usable;
+            usable =
+                pm__heap_usable(&w.heap, off) > usable ? pm__heap_usable(&w.heap, off) : usable;
             pm_lock_commit(&w.lock);
         }
         CHECK(pm__heap_check(&w.heap) == PM_OK);
@@ -421,8 +426,8 @@ TEST(random_blocks_never_overlap_and_stay_within_the_write_bounds)
         check_one_free_run(&w);
         world_leave(&w);
     }
-    fprintf(stderr, "most writes: alloc %u of %d, free %u of %d\n", most_alloc, PM_HEAP_ALLOC_WRITES, most_free,
-            PM_HEAP_FREE_WRITES);
+    fprintf(stderr, "most writes: alloc %u of %d, free %u of %d\n", most_alloc,
+            PM_HEAP_ALLOC_WRITES, most_free, PM_HEAP_FREE_WRITES);
     CHECK(most_alloc <= PM_HEAP_ALLOC_WRITES && most_alloc > PM_HEAP_ALLOC_WRITES - 6);
     CHECK(most_free <= PM_HEAP_FREE_WRITES && most_free > PM_HEAP_FREE_WRITES - 6);
 }
@@ -482,11 +487,21 @@ TEST(freeing_what_is_no_block_changes_nothing_and_breaks_the_arena)
         world w = world_new(MIB);
         world_enter(&w);
         uint64_t small = pm__heap_alloc(&w.heap, 128), large = pm__heap_alloc(&w.heap, 100 * KIB);
-        uint64_t gone = pm__heap_alloc(&w.heap, 100 * KIB), gone_small = pm__heap_alloc(&w.heap, 128);
+        uint64_t gone = pm__heap_alloc(&w.heap, 100 * KIB),
+                 gone_small = pm__heap_alloc(&w.heap, 128);
         pm__heap_free(&w.heap, gone);
         pm__heap_free(&w.heap, gone_small);
-        uint64_t wrong[] = {gone, gone_small, 0, 64, small + 1, small + 64, large + 64, large + PM_HEAP_PAGE,
-                            w.heap.first + MIB, UINT64_MAX, w.heap.first - 64};
+        uint64_t wrong[] = {gone,
+                            gone_small,
+                            0,
+                            64,
+                            small + 1,
+                            small + 64,
+                            large + 64,
+                            large + PM_HEAP_PAGE,
+                            w.heap.first + MIB,
+                            UINT64_MAX,
+                            w.heap.first - 64};
         CHECK(pm__heap_usable(&w.heap, wrong[i]) == 0);
         pm_lock_commit(&w.lock);
         pm_heap_stats before = stats(&w), after;

@@ -166,7 +166,8 @@ TEST(death_at_every_point_leaves_before_or_after)
         uint64_t then = state_of(m);
         bool died = dies_changing(&l, m, then + 1, n);
         enter(&l);
-        uint64_t now = state_of(m); /* a published word is never ahead of, nor behind, what it announces */
+        uint64_t now =
+            state_of(m); /* a published word is never ahead of, nor behind, what it announces */
         CHECK(now == then || now == then + 1);
         CHECK(pm_lock_release(&l) == PM_OK);
         if (!died)

@@ -98,7 +98,8 @@ TEST(bytes_of_every_size_come_back_from_the_read_only_map)
         pm_ref ref = build(&w, sizes[i], (int)i + 1, NULL, 0);
         pm_view v;
         DO(pm_look(w.a, ref.slot, &v));
-        CHECK(v.size == sizes[i] && v.nrefs == 0 && v.is_inline == (sizes[i] <= PM_INLINE) && filled(&v, (int)i + 1));
+        CHECK(v.size == sizes[i] && v.nrefs == 0 && v.is_inline == (sizes[i] <= PM_INLINE) &&
+              filled(&v, (int)i + 1));
         if (!v.is_inline)
             CHECK((const char *)v.data >= w.a->readable && (uintptr_t)v.data % 64 == 0);
         clean(&w);
@@ -236,7 +237,8 @@ TEST(name_leads_to_its_object_while_that_lives)
     CHECK(pm_find(w.a, PM_WAIT, KEY, &found) == PM_ENOTFOUND);
     DO(pm_name(w.a, PM_WAIT, ref.slot, KEY));
     CHECK(pm_name(w.a, PM_WAIT, other.slot, KEY) == PM_EEXISTS);
-    CHECK(pm_name(w.a, PM_WAIT, ref.slot, (const unsigned char *)"another key of 28 bytes ...") == PM_EEXISTS);
+    CHECK(pm_name(w.a, PM_WAIT, ref.slot, (const unsigned char *)"another key of 28 bytes ...") ==
+          PM_EEXISTS);
     DO(pm_find(w.a, PM_WAIT, KEY, &found));
     CHECK(found.slot == ref.slot && found.generation == ref.generation);
     clean(&w);
@@ -568,7 +570,10 @@ static void act_build(world *w)
 TEST(death_in_create_contain_write_seal)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = put_inner, .prepare = hold_inner, .act = act_build, .after = check_inner});
+    crash_sweep(&w, &(operation){.before = put_inner,
+                                 .prepare = hold_inner,
+                                 .act = act_build,
+                                 .after = check_inner});
     pm_close(w.a);
 }
 
@@ -583,7 +588,8 @@ static void act_hold_and_drop(world *w)
 TEST(death_in_hold_and_drop_of_others_objects)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = put_inner, .act = act_hold_and_drop, .after = check_inner});
+    crash_sweep(&w,
+                &(operation){.before = put_inner, .act = act_hold_and_drop, .after = check_inner});
     pm_close(w.a);
 }
 
@@ -613,7 +619,8 @@ static void check_unnamed(world *w, bool died)
 TEST(death_in_the_last_drop_of_a_named_container)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.prepare = prepare_own, .act = act_last_drop, .after = check_unnamed});
+    crash_sweep(&w,
+                &(operation){.prepare = prepare_own, .act = act_last_drop, .after = check_unnamed});
     pm_close(w.a);
 }
 
@@ -699,7 +706,11 @@ static void check_thousand(world *w, bool died)
 TEST(death_in_freeing_a_container_of_a_thousand)
 {
     world w = world_new();
-    crash_sweep_by(&w, &(operation){.prepare = prepare_thousand, .act = act_drop_thousand, .after = check_thousand}, 97);
+    crash_sweep_by(&w,
+                   &(operation){.prepare = prepare_thousand,
+                                .act = act_drop_thousand,
+                                .after = check_thousand},
+                   97);
     pm_close(w.a);
 }
 

@@ -74,8 +74,8 @@ TEST(sweeper_dies_over_holds_pins_waits_names_and_unsealed_objects)
 
 static void before_tasks(world *w)
 {
-    submit(w, NULL, 0, 2, 0, w->b->refs);       /* its worker dies: fails */
-    submit(w, NULL, 0, 8, 1, w->b->refs + 2);   /* is run again */
+    submit(w, NULL, 0, 2, 0, w->b->refs);     /* its worker dies: fails */
+    submit(w, NULL, 0, 8, 1, w->b->refs + 2); /* is run again */
     submit(w, w->b->refs, 1, 1, 0, w->b->refs + 10);
 }
 
@@ -92,7 +92,8 @@ static void run_two(world *w)
     DO(pm__enter(&op, w->a, PM_WAIT));
     pm_task_shm *task = pm__task(w->a, blocked.task - 1);
     for (uint64_t i = 0; i < 2; i++) {
-        pm_entry_shm *e = pm__entry(w->a, (pm__task_ret(w->a, task, i)->v >> 1) - 1), *from_ = pm__entry(w->a, object.slot);
+        pm_entry_shm *e = pm__entry(w->a, (pm__task_ret(w->a, task, i)->v >> 1) - 1),
+                     *from_ = pm__entry(w->a, object.slot);
         if (i == 1) {
             pm_set(&w->a->lock, &e->block, from_->block.v);
             pm_set(&w->a->lock, &e->size, from_->size.v);
@@ -122,7 +123,8 @@ static void after_tasks(world *w, bool died)
 TEST(sweeper_dies_over_running_blocked_and_half_finished_tasks)
 {
     world w = world_new();
-    sweeper_sweep(&w, &(operation){.before = before_tasks, .act = run_two, .after = after_tasks}, 0);
+    sweeper_sweep(&w, &(operation){.before = before_tasks, .act = run_two, .after = after_tasks},
+                  0);
     pm_close(w.a);
 }
 

@@ -66,8 +66,15 @@ static void submit_some(actor *x, uint64_t most_args, pm_ref *out, uint64_t *nre
     for (uint64_t i = 0; i < n; i++)
         args[i] = (pm_task_argument){refs[i].slot, dice(x, 2)};
     *nrets = dice(x, 10) ? dice(x, 4) : dice(x, 40);
-    const pm_task_spec spec = {.function = function.slot, .name = "storm", .payload = "", .packed = -1, .args = args, .nargs = n,
-                               .nrets = *nrets, .cpu = dice(x, 4) ? CPU : dice(x, 2) * CPU / 2, .retries = dice(x, 4)};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "storm",
+                               .payload = "",
+                               .packed = -1,
+                               .args = args,
+                               .nargs = n,
+                               .nrets = *nrets,
+                               .cpu = dice(x, 4) ? CPU : dice(x, 2) * CPU / 2,
+                               .retries = dice(x, 4)};
     DO(submit_spec(x->w, &spec, out));
     drop(x->w, function);
 }
@@ -110,7 +117,8 @@ static void wait_for_some(actor *x)
     for (uint64_t i = 0; i < n; i++)
         slots[i] = x->pool[dice(x, x->n)].slot;
     int rc;
-    while ((rc = pm_wait(x->w->a, slots, n, n ? 1 + dice(x, n) : 0, pm__os_now() + dice(x, 3000000), false)) == PM_EAGAIN)
+    while ((rc = pm_wait(x->w->a, slots, n, n ? 1 + dice(x, n) : 0, pm__os_now() + dice(x, 3000000),
+                         false)) == PM_EAGAIN)
         continue;
     CHECK(rc == PM_OK || rc == PM_ETIMEOUT);
 }
@@ -366,8 +374,9 @@ TEST(survivors_go_on_and_nothing_leaks)
     calm_down(&w, pid);
     clean(&w);
     same(&w, then);
-    printf("%u deaths, %lu tasks, %lu retried, %lu nested, %lu repairs\n", deaths, atomic_load(&w.b->word[DONE]),
-           atomic_load(&w.b->word[RETRIED]), atomic_load(&w.b->word[NESTED]), stats(&w).repairs);
+    printf("%u deaths, %lu tasks, %lu retried, %lu nested, %lu repairs\n", deaths,
+           atomic_load(&w.b->word[DONE]), atomic_load(&w.b->word[RETRIED]),
+           atomic_load(&w.b->word[NESTED]), stats(&w).repairs);
     CHECK(atomic_load(&w.b->word[DONE]) > 0);
     pm_close(w.a);
 }

@@ -18,9 +18,17 @@ TEST(task_is_taken_as_it_was_submitted)
     pm_stats then = stats(&w);
     pm_ref function = put(&w, 1), kept = put(&w, 2), waited = put(&w, 3), out[2];
     const pm_task_argument args[] = {{kept.slot, false}, {waited.slot, true}};
-    const pm_task_spec spec = {.function = function.slot, .name = "a name that is longer than the forty bytes there are for it",
-                               .payload = "some bytes", .size = 10, .packed = -1, .args = args, .nargs = 2, .nrets = 2,
-                               .cpu = CPU / 2, .retries = 3};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name =
+                                   "a name that is longer than the forty bytes there are for it",
+                               .payload = "some bytes",
+                               .size = 10,
+                               .packed = -1,
+                               .args = args,
+                               .nargs = 2,
+                               .nrets = 2,
+                               .cpu = CPU / 2,
+                               .retries = 3};
     DO(submit_spec(&w, &spec, out));
     clean(&w);
     drop(&w, function);
@@ -28,11 +36,14 @@ TEST(task_is_taken_as_it_was_submitted)
     drop(&w, waited);
     pm_running t;
     CHECK(take(&w, &t) && !take(&w, &(pm_running){0}));
-    CHECK(t.function == function.slot && t.function_generation == function.generation && t.size == 10 && t.packed == -1);
-    CHECK(memcmp(t.payload, "some bytes", 10) == 0 && strncmp(t.name, "a name that is longer", 21) == 0 && strlen(t.name) == 39);
+    CHECK(t.function == function.slot && t.function_generation == function.generation &&
+          t.size == 10 && t.packed == -1);
+    CHECK(memcmp(t.payload, "some bytes", 10) == 0 &&
+          strncmp(t.name, "a name that is longer", 21) == 0 && strlen(t.name) == 39);
     CHECK(t.nargs == 2 && t.nrets == 2 && t.attempt == 1 && t.retries == 3);
     CHECK(pm_argument(w.a, t.task, 0).slot == kept.slot && !pm_argument(w.a, t.task, 0).waits);
-    CHECK(pm_argument_ref(w.a, t.task, 1).generation == waited.generation && pm_argument(w.a, t.task, 1).waits);
+    CHECK(pm_argument_ref(w.a, t.task, 1).generation == waited.generation &&
+          pm_argument(w.a, t.task, 1).waits);
     CHECK(pm_result_ref(w.a, t.task, 1).slot == out[1].slot);
     CHECK(stats(&w).cpu_free == 3 * CPU + CPU / 2);
     CHECK(value_of(&w, kept) == 2); /* the task holds it */
@@ -59,8 +70,14 @@ TEST(many_arguments_results_and_a_packed_payload)
             args[k] = put(&w, k);
             given[k] = (pm_task_argument){.slot = args[k].slot, .waits = k % 2};
         }
-        const pm_task_spec spec = {.function = function.slot, .name = "", .packed = (int64_t)packed.slot, .args = given,
-                                   .nargs = nargs, .nrets = nrets, .cpu = 0, .retries = 0};
+        const pm_task_spec spec = {.function = function.slot,
+                                   .name = "",
+                                   .packed = (int64_t)packed.slot,
+                                   .args = given,
+                                   .nargs = nargs,
+                                   .nrets = nrets,
+                                   .cpu = 0,
+                                   .retries = 0};
         DO(submit_spec(&w, &spec, out));
         for (uint64_t k = 0; k < nargs; k++)
             drop(&w, args[k]);
@@ -144,7 +161,13 @@ TEST(oldest_task_that_fits_the_free_cpus_is_taken)
     const uint64_t cpus[] = {2 * CPU, 0, CPU, CPU, CPU / 2, 2 * CPU};
     pm_running t[6];
     for (uint64_t i = 0; i < 6; i++) {
-        const pm_task_spec spec = {.function = function.slot, .name = "", .payload = &i, .size = 8, .packed = -1, .cpu = cpus[i], .nrets = 1};
+        const pm_task_spec spec = {.function = function.slot,
+                                   .name = "",
+                                   .payload = &i,
+                                   .size = 8,
+                                   .packed = -1,
+                                   .cpu = cpus[i],
+                                   .nrets = 1};
         DO(submit_spec(&w, &spec, &out));
         drop(&w, out);
     }
@@ -175,10 +198,20 @@ TEST(shapes_come_and_go_and_too_many_at_once_are_told)
     pm_ref function = put(&w, 1), out[3 * PM_SHAPES];
     for (int round = 0; round < 3; round++) {
         for (uint64_t i = 0; i < PM_SHAPES; i++) {
-            const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .cpu = (uint64_t)round * 100 + i, .nrets = 1};
+            const pm_task_spec spec = {.function = function.slot,
+                                       .name = "",
+                                       .payload = "",
+                                       .packed = -1,
+                                       .cpu = (uint64_t)round * 100 + i,
+                                       .nrets = 1};
             DO(submit_spec(&w, &spec, &out[i]));
         }
-        const pm_task_spec more = {.function = function.slot, .name = "", .payload = "", .packed = -1, .cpu = 9999, .nrets = 1};
+        const pm_task_spec more = {.function = function.slot,
+                                   .name = "",
+                                   .payload = "",
+                                   .packed = -1,
+                                   .cpu = 9999,
+                                   .nrets = 1};
         CHECK(submit_spec(&w, &more, out) == PM_ETABLE);
         clean(&w);
         CHECK(run_all(&w) == PM_SHAPES);
@@ -331,7 +364,8 @@ TEST(object_becomes_the_result_with_its_bytes_and_references)
         drop(&w, inner[0]);
         drop(&w, inner[1]);
         DO(pm_look(w.a, out.slot, &v));
-        CHECK(v.size == size && *(const uint64_t *)v.data == 99 && v.nrefs == 2 && v.state == (size > 8 ? PM_FAILED : PM_SEALED));
+        CHECK(v.size == size && *(const uint64_t *)v.data == 99 && v.nrefs == 2 &&
+              v.state == (size > 8 ? PM_FAILED : PM_SEALED));
         CHECK(value_of(&w, v.refs[1]) == 6);
         clean(&w);
         drop(&w, out);
@@ -420,8 +454,15 @@ TEST(submit_that_finds_no_room_gives_back_what_it_took)
     pm_task_argument args[100];
     for (int i = 0; i < 100; i++)
         args[i] = (pm_task_argument){arg.slot, true};
-    pm_task_spec spec = {.function = function.slot, .name = "", .payload = out, .size = 8, .packed = -1, .args = args, .nargs = 100,
-                         .nrets = 3000, .cpu = CPU};
+    pm_task_spec spec = {.function = function.slot,
+                         .name = "",
+                         .payload = out,
+                         .size = 8,
+                         .packed = -1,
+                         .args = args,
+                         .nargs = 100,
+                         .nrets = 3000,
+                         .cpu = CPU};
     pm_pool_shm *pools[] = {&w.a->h->entries, &w.a->h->holds, &w.a->h->tasks};
     for (int i = 0; i < 3; i++) { /* found out before the first step */
         uint64_t capacity = pools[i]->capacity;
@@ -461,8 +502,14 @@ TEST(submit_that_runs_out_of_room_half_way_gives_back_what_it_took)
         args[i] = i % 2 ? submit_one(&w) : put(&w, 1);
         given[i] = (pm_task_argument){args[i].slot, true};
     }
-    const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .args = given, .nargs = 20,
-                               .nrets = 600, .cpu = CPU};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "",
+                               .payload = "",
+                               .packed = -1,
+                               .args = given,
+                               .nargs = 20,
+                               .nrets = 600,
+                               .cpu = CPU};
     pthread_t t;
     uint64_t capacity = w.a->h->holds.capacity;
     CHECK(pthread_create(&t, NULL, fill_table, &w) == 0);
@@ -471,7 +518,8 @@ TEST(submit_that_runs_out_of_room_half_way_gives_back_what_it_took)
     CHECK(pthread_join(t, NULL) == 0);
     w.a->h->holds.capacity = capacity;
     clean(&w);
-    CHECK(run_all(&w) == 10); /* the abandoned task goes when the last argument it waited for is there */
+    CHECK(run_all(&w) ==
+          10); /* the abandoned task goes when the last argument it waited for is there */
     for (int i = 0; i < 20; i++)
         drop(&w, args[i]);
     drop(&w, function);
@@ -484,7 +532,12 @@ TEST(results_of_a_failed_submit_never_become_visible)
     world w = world_new();
     pm_stats then = stats(&w);
     pm_ref function = put(&w, 1), out[600];
-    const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .nrets = 600, .cpu = CPU};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "",
+                               .payload = "",
+                               .packed = -1,
+                               .nrets = 600,
+                               .cpu = CPU};
     pm_submission s = {0};
     pthread_t t;
     uint64_t capacity = w.a->h->holds.capacity;
@@ -699,7 +752,12 @@ static void submit_and_pause(world *w)
     atomic_store(&w->b->word[5], 1);
     while (atomic_load(&w->b->word[5]) == 1)
         usleep(100);
-    const pm_task_spec spec = {.function = put(w, 1).slot, .name = "", .payload = "", .packed = -1, .nrets = 1, .cpu = CPU};
+    const pm_task_spec spec = {.function = put(w, 1).slot,
+                               .name = "",
+                               .payload = "",
+                               .packed = -1,
+                               .nrets = 1,
+                               .cpu = CPU};
     pm_ref out;
     gate_arm(w, "BEFORE_WAKE");
     submit_spec(w, &spec, &out);
@@ -816,11 +874,19 @@ static void wait_for_late(world *w)
 
 TEST(waiting_worker_is_told_when_its_task_becomes_ready)
 {
-    for (useconds_t delay = 0; delay < 60000; delay += 7000) { /* before it sleeps, asleep, past its kicks */
+    for (useconds_t delay = 0; delay < 60000;
+         delay += 7000) { /* before it sleeps, asleep, past its kicks */
         world w = world_of(16 << 20, 1);
         pm_ref late = pending(&w, 8, 1, NULL, 0), function = put(&w, 1), out;
         const pm_task_argument arg = {late.slot, false};
-        const pm_task_spec spec = {.function = function.slot, .name = "", .payload = "", .packed = -1, .args = &arg, .nargs = 1, .nrets = 1, .cpu = CPU};
+        const pm_task_spec spec = {.function = function.slot,
+                                   .name = "",
+                                   .payload = "",
+                                   .packed = -1,
+                                   .args = &arg,
+                                   .nargs = 1,
+                                   .nrets = 1,
+                                   .cpu = CPU};
         pid_t pid = spawn(&w, wait_for_late);
         DO(submit_spec(&w, &spec, &out));
         AWAIT(atomic_load(&w.b->word[1]));
@@ -877,7 +943,11 @@ static void act_submit_packed(world *w)
 {
     pm_ref packed = pending(w, 3000, 1, NULL, 0), function = put(w, 1), out[10];
     DO(pm_seal(w->a, PM_WAIT, packed.slot, false));
-    const pm_task_spec spec = {.function = function.slot, .name = "", .packed = (int64_t)packed.slot, .nrets = 10, .cpu = CPU};
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "",
+                               .packed = (int64_t)packed.slot,
+                               .nrets = 10,
+                               .cpu = CPU};
     DO(submit_spec(w, &spec, out));
     drop(w, packed);
 }
@@ -891,7 +961,10 @@ TEST(death_in_submit_of_a_packed_payload)
 
 /* ---- death of the worker ----------------------------------------------------------------------------------- */
 
-enum { TASKS = 3, RETS = 12 }; /* of the tasks below: two of RETS results, one that depends on both */
+enum {
+    TASKS = 3,
+    RETS = 12
+}; /* of the tasks below: two of RETS results, one that depends on both */
 
 static void submit_three(world *w, uint64_t retries)
 {
@@ -942,14 +1015,16 @@ static void act_run_all(world *w)
 TEST(death_in_take_and_finish_fails_the_task)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = before_no_retry, .act = act_run_all, .after = after_no_retry});
+    crash_sweep(
+        &w, &(operation){.before = before_no_retry, .act = act_run_all, .after = after_no_retry});
     pm_close(w.a);
 }
 
 TEST(death_in_take_and_finish_with_a_retry_runs_it_again)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = before_one_retry, .act = act_run_all, .after = after_one_retry});
+    crash_sweep(
+        &w, &(operation){.before = before_one_retry, .act = act_run_all, .after = after_one_retry});
     pm_close(w.a);
 }
 
@@ -961,8 +1036,9 @@ static void finish_with_objects(world *w, const pm_running *t, pm_running *next)
     pm_ref inner[2] = {put(w, 1), put(w, 2)};
     for (uint64_t i = 0; i < t->nrets; i++) {
         values[i] = t->attempt << 32 | i;
-        r[i] = i % 2 ? (pm_result){.data = &values[i], .len = 8}
-                     : (pm_result){.object = pending(w, i % 4 ? 8 : 3000, values[i], inner, 2).slot};
+        r[i] = i % 2
+                   ? (pm_result){.data = &values[i], .len = 8}
+                   : (pm_result){.object = pending(w, i % 4 ? 8 : 3000, values[i], inner, 2).slot};
     }
     DO(pm_finish(w->a, PM_WAIT, t->task, r, next));
     for (uint64_t i = 0; i < t->nrets; i += 2)
@@ -982,7 +1058,11 @@ static void act_finish_with_objects(world *w)
 TEST(death_in_finish_with_objects_and_nested_references)
 {
     world w = world_new();
-    crash_sweep_by(&w, &(operation){.before = before_one_retry, .act = act_finish_with_objects, .after = after_one_retry}, 3);
+    crash_sweep_by(&w,
+                   &(operation){.before = before_one_retry,
+                                .act = act_finish_with_objects,
+                                .after = after_one_retry},
+                   3);
     pm_close(w.a);
 }
 
@@ -1020,7 +1100,12 @@ static void act_finish_many(world *w)
 TEST(death_in_a_finish_of_several_transactions)
 {
     world w = world_new();
-    crash_sweep_by(&w, &(operation){.before = before_many, .prepare = prepare_take, .act = act_finish_many, .after = after_many}, 5);
+    crash_sweep_by(&w,
+                   &(operation){.before = before_many,
+                                .prepare = prepare_take,
+                                .act = act_finish_many,
+                                .after = after_many},
+                   5);
     pm_close(w.a);
 }
 
@@ -1049,7 +1134,9 @@ static void after_retries(world *w, bool died)
 TEST(death_in_retry_block_and_resume)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = before_retries, .act = act_retry_block_resume, .after = after_retries});
+    crash_sweep(&w, &(operation){.before = before_retries,
+                                 .act = act_retry_block_resume,
+                                 .after = after_retries});
     pm_close(w.a);
 }
 
@@ -1070,7 +1157,9 @@ static void act_awaited(world *w)
 TEST(death_in_hurry_and_take_awaited)
 {
     world w = world_new();
-    crash_sweep_by(&w, &(operation){.before = before_one_retry, .act = act_awaited, .after = after_one_retry}, 3);
+    crash_sweep_by(
+        &w, &(operation){.before = before_one_retry, .act = act_awaited, .after = after_one_retry},
+        3);
     pm_close(w.a);
 }
 
@@ -1092,7 +1181,8 @@ static void act_next(world *w)
 TEST(death_in_waiting_for_tasks)
 {
     world w = world_new();
-    crash_sweep_by(&w, &(operation){.before = before_one_retry, .act = act_next, .after = after_one_retry}, 2);
+    crash_sweep_by(
+        &w, &(operation){.before = before_one_retry, .act = act_next, .after = after_one_retry}, 2);
     pm_close(w.a);
 }
 

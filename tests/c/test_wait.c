@@ -18,7 +18,8 @@ static pm_ref pending(const world *w)
     return ref;
 }
 
-static int await_all(const world *w, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline)
+static int await_all(const world *w, const uint64_t *slots, uint64_t n, uint64_t need,
+                     uint64_t deadline)
 {
     int rc;
     while ((rc = pm_wait(w->a, slots, n, need, deadline, false)) == PM_EAGAIN || rc == PM_EINTR)
@@ -273,7 +274,8 @@ static void *wait_in_bits(void *arg)
 {
     share *s = arg;
     for (;;) {
-        uint64_t from = (uint64_t)rand_r(&s->seed) % 990, wait = (uint64_t)rand_r(&s->seed) % 300000;
+        uint64_t from = (uint64_t)rand_r(&s->seed) % 990,
+                 wait = (uint64_t)rand_r(&s->seed) % 300000;
         int rc = await_all(s->w, s->slots + from, 10, 10, pm__os_now() + wait);
         CHECK(rc == PM_OK || rc == PM_ETIMEOUT);
         if (ready(s->w, s->slots, MANY) == MANY)
@@ -292,7 +294,8 @@ TEST(registrations_that_change_hands_lose_no_wake)
         pthread_t t[THREADS];
         share s[THREADS];
         for (unsigned i = 0; i < THREADS; i++) {
-            s[i] = (share){.w = &w, .slots = slots, .n = MANY, .need = MANY, .seed = round * 100 + i};
+            s[i] =
+                (share){.w = &w, .slots = slots, .n = MANY, .need = MANY, .seed = round * 100 + i};
             CHECK(pthread_create(&t[i], NULL, i == 0 ? wait_for_share : wait_in_bits, &s[i]) == 0);
         }
         for (uint64_t n = 0; n <= MANY; n += 20) {
@@ -319,9 +322,11 @@ TEST(waiter_that_comes_back_during_a_takeover_is_counted)
     pid_t pid = start_sealer(&w, slots);
     CHECK(await_all(&w, slots, 1, 1, in_ms(1)) == PM_ETIMEOUT); /* waiter 0 */
     CHECK(w.a->holds[w.a->local[slots[0]].hold - 1].waiter.v == 1);
-    CHECK(pm__waiter_take(w.a) == 0); /* is in use by another thread, which trusts its registration */
+    CHECK(pm__waiter_take(w.a) ==
+          0); /* is in use by another thread, which trusts its registration */
     CHECK(await_all(&w, slots, 1, 1, in_ms(1)) == PM_ETIMEOUT); /* waiter 1 */
-    CHECK(w.a->holds[w.a->local[slots[0]].hold - 1].waiter.v == PM_WAITERS + 1); /* counts for both */
+    CHECK(w.a->holds[w.a->local[slots[0]].hold - 1].waiter.v ==
+          PM_WAITERS + 1); /* counts for both */
     pm_waiter_shm *first = pm__waiter(w.a, w.a->slot, 0);
     atomic_store(&first->missing.v, 1);
     later(&w, 1);
@@ -361,7 +366,7 @@ TEST(worker_that_waits_looks_for_work_when_everyone_is_woken)
 
 /* ---- lost wake-ups ----------------------------------------------------------------------------------------- */
 
-/* Two processes hand a turn to and fro, each by an object that the other waits for. */
+/* Two processes hand a turn back and forth, each by an object that the other waits for. */
 static void player(world *w)
 {
     enum { TURNS = 1500 };
@@ -378,7 +383,8 @@ static void player(world *w)
         while (atomic_load(&w->b->word[2 + other]) < turn)
             usleep(10);
         if ((turn + me) % 2) {
-            for (uint64_t i = 0; i < turn % 64; i++) /* meets the other spinning, on its way to sleep, and asleep */
+            for (uint64_t i = 0; i < turn % 64;
+                 i++) /* meets the other spinning, on its way to sleep, and asleep */
                 pm_cpu_relax();
             DO(pm_seal(w->a, PM_WAIT, mine.slot, false));
         } else {
@@ -532,7 +538,8 @@ static void *wait_one_by_one(void *arg)
     world *w = arg;
     for (uint64_t i = 0; i < 50; i++)
         while (await_all(w, &w->b->refs[i].slot, 1, 1, in_ms(2000)) == PM_ETIMEOUT)
-            if (atomic_load(&w->b->word[6])) /* swept, woken, and still pending: it was never sealed */
+            if (atomic_load(
+                    &w->b->word[6])) /* swept, woken, and still pending: it was never sealed */
                 return NULL;
     return NULL;
 }

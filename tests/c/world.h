@@ -36,7 +36,8 @@ typedef struct {
 
 __attribute__((unused)) static world world_of(uint64_t heap_bytes, uint64_t cpus)
 {
-    world w = {.b = mmap(NULL, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
+    world w = {
+        .b = mmap(NULL, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
     CHECK(w.b != MAP_FAILED);
     DO(pm_open_new(heap_bytes, cpus * 10000, &w.a));
     return w;
@@ -50,7 +51,8 @@ __attribute__((unused)) static world world_new(void)
 /* ---- other processes --------------------------------------------------------------------------------------- */
 
 /* A child that joins the session, runs, and dies without leaving it. */
-__attribute__((unused)) static pid_t spawn_kind(const world *w, enum pm_kind kind, void (*run)(world *))
+__attribute__((unused)) static pid_t spawn_kind(const world *w, enum pm_kind kind,
+                                                void (*run)(world *))
 {
     pid_t pid = fork();
     CHECK(pid >= 0);
@@ -164,10 +166,12 @@ __attribute__((unused)) static void same(const world *w, pm_stats then)
 /* ---- crash sweeps ------------------------------------------------------------------------------------------ */
 
 typedef struct {
-    void (*before)(world *);            /* the test's process: what is there when the operation begins */
-    void (*prepare)(world *);           /* the child, before its points are armed */
-    void (*act)(world *);               /* the child dies at its nth point in here */
-    void (*after)(world *, bool died);  /* the test's process, the child swept: before or after; give all back */
+    void (*before)(world *);  /* the test's process: what is there when the operation begins */
+    void (*prepare)(world *); /* the child, before its points are armed */
+    void (*act)(world *);     /* the child dies at its nth point in here */
+    void (*after)(
+        world *,
+        bool died); /* the test's process, the child swept: before or after; give all back */
 } operation;
 
 static inline void run_if(void (*f)(world *), world *w)

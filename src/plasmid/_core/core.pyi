@@ -1,6 +1,7 @@
+import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple, Protocol, final
+from typing import Any, Final, NamedTuple, Protocol, final, type_check_only
 
 DRIVER: Final[int]
 KEEPER: Final[int]
@@ -20,6 +21,7 @@ class Client(NamedTuple):
     pid: int
     start_time: int
 
+@type_check_only
 class Hooks(Protocol):
     @property
     def load(self) -> Callable[[Any, Sequence[ObjectRef]], Any]: ...
@@ -30,6 +32,7 @@ class Hooks(Protocol):
 
 @final
 class ObjectRef:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def slot(self) -> int: ...
     @property
@@ -43,7 +46,8 @@ class ObjectRef:
 @final
 class Buffer:
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Pending:

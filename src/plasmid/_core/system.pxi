@@ -8,7 +8,7 @@ def adopt_orphans():
 
 
 def line_buffer_stdout():
-    """Have C's stdout, of this process, write each line at once: what a worker prints is seen at once, too."""
+    """Have C's stdout, of this process, write each line at once, so that it is seen at once."""
     _system(-(_c.setvbuf(_c.stdout, NULL, _c._IOLBF, 0) != 0), "setvbuf")
 
 

@@ -81,9 +81,9 @@ def submit(
 @cython.final
 @cython.no_gc
 cdef class Running:
-    """A task that this worker runs. Belongs to the thread that took it, until it has been finished or
-    retried: from then on it may be read no more, block() and resume() do nothing, and finish() and
-    retry() raise ValueError."""
+    """A task that this worker runs. Belongs to the thread that took it, until it has been finished
+    or retried: from then on it may be read no more, block() and resume() do nothing, and finish()
+    and retry() raise ValueError."""
     cdef Arena _arena
     cdef _c.pm_running _t
     cdef readonly str name
