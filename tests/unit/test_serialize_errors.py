@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import gc
 import pickle
-import sys
 import threading
 import time
 import types
@@ -18,7 +17,6 @@ import pytest
 from serialize_store import round_trip
 
 from plasmid import exceptions, serialize
-from plasmid.serialize import OpaqueError, dump_exception, load_exception
 
 
 @dataclasses.dataclass
@@ -222,7 +220,8 @@ class KeywordOnly(OSError):
 
 
 def trip(error: BaseException) -> BaseException:
-    return load_exception(dump_exception(error))
+    back: BaseException = round_trip(error)
+    return back
 
 
 @pytest.mark.parametrize(
@@ -270,63 +269,11 @@ def test_exceptions_inside_a_value_come_back_as_they_were() -> None:
         serialize.plan([holding])
 
 
-def test_slots_notes_and_chain_arrive() -> None:
-    error = WithSlots("x")
-    error.detail = [1]
-    error.add_note("a note")
-    error.__cause__ = NeedsTwo(1, 2)
-    error.__cause__.__context__ = error  # a cycle
-    back = trip(error)
-    assert isinstance(back, WithSlots)
-    assert back.detail == [1]
-    assert back.__notes__ == ["a note"]
-    assert back.__suppress_context__
-    assert isinstance(back.__cause__, NeedsTwo)
-    assert back.__cause__.__context__ is back
-
-
-def test_group_with_odd_members_arrives() -> None:
-    inner = NeedsTwo(1, LOCK)
-    back = trip(ExceptionGroup("several", [inner, ValueError(2)]))
-    assert isinstance(back, ExceptionGroup)
-    assert [type(part) for part in back.exceptions] == [NeedsTwo, ValueError]
-    assert "lock" in back.exceptions[0].b
-
-
-def test_what_cannot_be_pickled_is_replaced_by_its_text() -> None:
-    error = ValueError("message", LOCK)
-    error.lock, error.code = LOCK, 7
-    back = trip(error)
-    assert type(back) is ValueError
-    assert back.args[0] == "message"
-    assert back.args[1].startswith("<unlocked _thread.lock")
-    assert back.lock.startswith("<unlocked _thread.lock")
-    assert back.code == 7
-
-
 def test_class_of_a_function_arrives_by_value() -> None:
     class Local(Exception):
         pass
 
     assert type(trip(Local("x"))) is Local
-
-
-def test_class_that_cannot_be_pickled_or_imported_arrives_as_text() -> None:
-    class Local(Exception):
-        lock = LOCK
-
-    back = trip(Local("message"))
-    assert isinstance(back, OpaqueError)
-    assert str(back).endswith("Local: message")
-    module = types.ModuleType("plasmid_gone")
-    exec("class E(Exception):\n    pass\n", module.__dict__)
-    sys.modules[module.__name__] = module
-    data = dump_exception(module.E("message"))
-    del sys.modules[module.__name__]
-    back = load_exception(data)
-    assert isinstance(back, OpaqueError)
-    assert str(back) == "plasmid_gone.E: message"
-    assert "No module named 'plasmid_gone'" in back.__notes__[0]
 
 
 def test_exception_without_text_and_a_very_long_chain_arrive() -> None:
@@ -337,8 +284,3 @@ def test_exception_without_text_and_a_very_long_chain_arrive() -> None:
         following.__context__ = error
         error = following
     assert str(trip(error)) == "4999"
-
-
-def test_opaque_error_makes_the_trip_itself() -> None:
-    back = trip(OpaqueError("m.E", "text"))
-    assert (str(back), back.type_name) == ("m.E: text", "m.E")

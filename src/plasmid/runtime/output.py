@@ -5,10 +5,10 @@ death: the last words of a crashing worker are kept. The files have no name (O_T
 is left when the last process is gone. The driver gets each of them over its log socket (see
 `logs`).
 
-Whose line is it? A worker's stdout and stderr announce a task in the stream itself, before its
-first output, by a *mark*: NUL "plasmid:" name NUL newline. A mark also ends a line that a task left
-unfinished. What C code or a child process writes on the descriptors carries the name announced
-last.
+Whose line is it? A worker's stdout and stderr announce a task in the stream itself, when it begins
+and is not of the same name as the one before, by a *mark*: NUL "plasmid:" name NUL newline. A mark
+also ends a line that a task left unfinished. What C code or a child process writes on the
+descriptors carries the name announced last, too.
 """
 
 from __future__ import annotations
@@ -110,8 +110,7 @@ class TaskStream(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         if text:
-            if self._announced != TaskStream.task:
-                self.announce()
+            self.announce_change()
             self._unfinished = text[-1] != "\n"
         try:
             return super().write(text)
@@ -121,6 +120,11 @@ class TaskStream(io.TextIOWrapper):
     def flush(self) -> None:
         with suppress(*_DROPPED):
             super().flush()
+
+    def announce_change(self) -> None:
+        """Write the mark of the present task, if it is not the last that was written."""
+        if self._announced != TaskStream.task:
+            self.announce()
 
     def announce(self) -> None:
         """Write the mark of the present task."""
@@ -159,6 +163,10 @@ def begin_task(name: str) -> None:
             _Stack.below.append((sys.stdout, sys.stderr))
         _replace_streams()
     _Stack.is_over = False
+    # At once, not with the first line: C code and child processes write past these streams.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TaskStream):
+            stream.announce_change()
 
 
 def end_task() -> None:

@@ -12,7 +12,6 @@ This package knows nothing of the arena. It needs two small things from the laye
     arrow.py      pyarrow tables, batches, arrays: an Arrow IPC stream
     pickled.py    everything else: pickle 5, large buffers beside it
     frames.py     what pandas' own pickling would copy
-    exception.py  exceptions that arrive whatever they carry
     by_value.py   cloudpickle: functions, and classes no other process can import
     failure.py    which attribute was it that could not be pickled
     recipe.py     how to rebuild one exception
@@ -26,20 +25,16 @@ value that needs it.
 from __future__ import annotations
 
 from .by_value import dumps_function, loads_function
-from .exception import OpaqueError, dump_exception, load_exception
 from .layout import Plan, Writer
 from .reducers import deregister_reducer, register_reducer, register_ref_type
 from .value import load, plan
 
 __all__ = [
-    "OpaqueError",
     "Plan",
     "Writer",
     "deregister_reducer",
-    "dump_exception",
     "dumps_function",
     "load",
-    "load_exception",
     "loads_function",
     "plan",
     "register_reducer",
