@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -366,14 +367,17 @@ def test_drain_may_be_called_twice_and_in_a_fork(follower: Follower) -> None:
 def test_a_broken_stdout_does_not_end_the_thread(
     follower: Follower, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    tried = threading.Event()
+
     class Broken:
         def write(self, text: str) -> int:
+            tried.set()
             raise BrokenPipeError
 
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", Broken())
         run(follower, lambda: print("lost"))
-        until(lambda: follower._outputs == [])
+        assert tried.wait(60)
     prefix = run(follower, lambda: print("found"))
     follower.drain()
     assert capsys.readouterr().out == f"({prefix} found\n"
