@@ -6,8 +6,10 @@
  *   pm_j64  journaled  read and written under the arena's lock only; changed by pm_set() (lock.h), or by
  *                      pm_init() while no committed state reaches the record it is in
  *   pm_a64  atomic     changed by single idempotent or commutative operations, never journaled
- *   pm_p64  published  read without the lock; changed by pm_publish() (lock.h): one release-store after the
- *                      commit that it announces, completed by recovery if the writer dies in between
+ *   pm_p64  published  read without the lock; changed by pm_publish() (lock.h): one release-store
+ *                      after the commit that it announces, completed by recovery if the writer
+ *                      dies in between. Of an entry that nobody else can refer to, its owner
+ *                      stores it directly (reserve.h)
  *
  * The kinds are distinct C types, so the compiler refuses to journal an atomic word or to
  * publish a journaled one: what a debug build would catch at run time cannot be built.
