@@ -65,6 +65,7 @@ static void plan(pm_header_shm *h, uint64_t heap_bytes)
     h->buckets = carve(&end, BUCKETS * sizeof(pm_j64));
     h->heap_bytes = (heap_bytes + PAGE - 1) / PAGE * PAGE;
     h->present = carve(&end, (h->heap_bytes / PM_CHUNK / 64 + 1) * sizeof(pm_a64));
+    h->owners = carve(&end, (h->heap_bytes / PM_CHUNK + 2) * sizeof(pm_a64));
     h->pages = carve(&end, pm__heap_table_bytes(h->heap_bytes));
     end = (end + PM_CHUNK - 1) / PM_CHUNK * PM_CHUNK;
     h->heap = carve(&end, h->heap_bytes);
@@ -83,6 +84,7 @@ static void point(pm_arena *a)
     a->keys = (pm_key_shm *)(base + h->keys.offset);
     a->buckets = (pm_j64 *)(base + h->buckets);
     a->present = (pm_a64 *)(base + h->present);
+    a->owners = (pm_a64 *)(base + h->owners);
     pm_lock_open(&a->lock, &h->lock, base);
     pm__heap_open(&a->heap, &a->lock, &h->heap_shm, base, h->pages, h->heap);
 }

@@ -27,9 +27,10 @@ typedef struct {
     _Atomic uint32_t waiter;
     /* bit per waiter whose thread has met it in its list; see untold() in wait.c */
     _Atomic uint64_t listed;
-    _Atomic uint32_t own; /* enum pm_own */
-    uint64_t hold;        /* our hold record; under the lock */
-    uint64_t deferred;    /* next slot + 1 of the list of drops that could not be done at once */
+    _Atomic uint32_t own;  /* enum pm_own */
+    uint64_t hold;         /* our hold record; under the lock */
+    uint64_t deferred;     /* next slot + 1 of the list of drops that could not be done at once */
+    _Atomic uint32_t owed; /* drops of this entry that were not; it is on that list if > 0 */
 } pm_local;
 
 typedef struct pm_arena {
@@ -46,6 +47,7 @@ typedef struct pm_arena {
     pm_key_shm *keys;
     pm_j64 *buckets;
     pm_a64 *present;
+    pm_a64 *owners;
     pm_lock lock;
     pm_heap heap;
     pm_local *local;

@@ -30,7 +30,7 @@ typedef struct {
     uint64_t *refs; /* by entry: references to it */
     uint64_t *deps; /* by task: its arguments on lists of entries that it waits for */
     unsigned char *entries, *holds, *tasks, *keys; /* by record: flags */
-    uint64_t listed_holds, waiting_holds;
+    uint64_t listed_holds, entry_holds;
     uint64_t users[PM_SHAPES];
     uint64_t blocks; /* bytes of the heap that records name */
     uint64_t cpu;    /* units that tasks hold */
@@ -157,7 +157,6 @@ static int check_holds(survey *s, uint64_t client)
         MUST(r->waiter.v <= PM_WAITERS + 1, "hold %" PRIu64 ": waiter %" PRIu64, i, r->waiter.v);
         s->refs[r->entry.v - 1]++;
         s->listed_holds++;
-        s->waiting_holds += r->waiter.v != 0;
         int rc = client == s->a->slot && s->a->clients[client].epoch.v == s->a->epoch
                      ? check_own(s, i)
                      : PM_OK;
@@ -288,18 +287,18 @@ static int check_deps(survey *s, uint64_t entry)
     return PM_OK;
 }
 
-static int check_waits(survey *s, uint64_t entry)
+static int check_holders(survey *s, uint64_t entry)
 {
     uint64_t prev = 0;
-    for (uint64_t i = pm__entry(s->a, entry - 1)->waits.v; i;
-         prev = i, i = s->a->holds[i - 1].wnext.v) {
-        MUST(hold_live(s, i), "entry %" PRIu64 ": waiting hold %" PRIu64 " is free", entry, i);
+    for (uint64_t i = pm__entry(s->a, entry - 1)->holders.v; i;
+         prev = i, i = s->a->holds[i - 1].enext.v) {
+        MUST(hold_live(s, i), "entry %" PRIu64 ": its hold %" PRIu64 " is free", entry, i);
         const pm_hold_shm *r = &s->a->holds[i - 1];
-        MUST(r->entry.v == entry && r->waiter.v && r->wprev.v == prev,
-             "hold %" PRIu64 ": on the waits list of entry %" PRIu64 " after %" PRIu64
-             ", but entry %" PRIu64 " waiter %" PRIu64 " wprev %" PRIu64,
-             i, entry, prev, r->entry.v, r->waiter.v, r->wprev.v);
-        s->waiting_holds--;
+        MUST(r->entry.v == entry && r->eprev.v == prev,
+             "hold %" PRIu64 ": on the list of entry %" PRIu64 " after %" PRIu64
+             ", but entry %" PRIu64 " eprev %" PRIu64,
+             i, entry, prev, r->entry.v, r->eprev.v);
+        s->entry_holds++;
     }
     return PM_OK;
 }
@@ -324,10 +323,11 @@ static int check_entry(survey *s, uint64_t entry)
     const pm_entry_shm *e = pm__entry(s->a, entry - 1);
     enum pm_entry_state state = state_of(s, entry);
     unsigned char flags = s->entries[entry - 1];
-    bool sealed = state == PM_SEALED || state == PM_FAILED;
+    bool sealed = state == PM_SEALED || state == PM_FAILED, freed = state == PM_FREED;
     uint64_t bytes =
         e->nrefs.v ? pm__refs_offset(e->size.v) + e->nrefs.v * sizeof(pm_ref) : e->size.v;
-    MUST(sealed || state == PM_PENDING, "entry %" PRIu64 " is live in state %d", entry, state);
+    MUST(sealed || freed || state == PM_PENDING, "entry %" PRIu64 " is live in state %d", entry,
+         state);
     MUST(e->held.v <= e->nrefs.v && (!sealed || flags & DYING || e->held.v == e->nrefs.v),
          "entry %" PRIu64 ": state %d, %" PRIu64 " of %" PRIu64 " contained references", entry,
          state, e->held.v, e->nrefs.v);
@@ -335,20 +335,25 @@ static int check_entry(survey *s, uint64_t entry)
      * references */
     MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0),
          "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry, bytes);
-    int rc = e->block.v ? check_block(s, e->block.v, bytes, "entry", entry) : PM_OK;
+    MUST(e->strip.v == PM_WHOLE || freed, "entry %" PRIu64 ": state %d, strip %" PRIu64, entry,
+         state, e->strip.v);
+    int rc = e->block.v && e->strip.v != PM_STRIPPED
+                 ? check_block(s, e->block.v, bytes, "entry", entry)
+                 : PM_OK;
     if (!rc)
         rc = check_contained(s, entry, e);
-    MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && state == PM_PENDING),
+    MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && !sealed),
          "entry %" PRIu64 ": state %d, made by task %" PRIu64, entry, state, e->task.v);
     MUST(rc || e->key.v == 0 ||
              (is_live(&s->h->keys, s->keys, e->key.v) && s->a->keys[e->key.v - 1].entry.v == entry),
          "entry %" PRIu64 ": key %" PRIu64 " is free or another's", entry, e->key.v);
-    MUST(rc || (flags & SETTLING ? sealed && e->deps.v : !sealed || !e->deps.v),
+    MUST(rc || (flags & SETTLING ? state != PM_PENDING && e->deps.v
+                                 : state == PM_PENDING || !e->deps.v),
          "entry %" PRIu64 ": state %d, deps %" PRIx64 ", settling %d", entry, state, e->deps.v,
          flags & SETTLING);
     if (!rc)
         rc = check_deps(s, entry);
-    return rc ? rc : check_waits(s, entry);
+    return rc ? rc : check_holders(s, entry);
 }
 
 static int check_entries(survey *s)
@@ -359,8 +364,9 @@ static int check_entries(survey *s)
     for (uint64_t i = 1; !rc && i <= s->h->entries.high.v; i++)
         if (entry_live(s, i))
             rc = check_entry(s, i);
-    MUST(rc || s->waiting_holds == 0, "%" PRIu64 " holds wait but are on no entry's list",
-         s->waiting_holds);
+    MUST(rc || s->entry_holds == s->listed_holds,
+         "%" PRIu64 " holds in entries' lists, %" PRIu64 " in clients'", s->entry_holds,
+         s->listed_holds);
     return rc;
 }
 
@@ -370,6 +376,9 @@ static int compare_refs(survey *s)
         MUST(entry_live(s, s->h->boot.v), "boot entry %" PRIu64 " is free", s->h->boot.v);
         s->refs[s->h->boot.v - 1]++;
     }
+    for (uint64_t k = 0; k < s->h->keys.high.v; k++)
+        if (s->a->keys[k].kept.v)
+            s->refs[s->a->keys[k].entry.v - 1]++;
     for (uint64_t i = 1; i <= s->h->entries.high.v; i++) {
         if (!entry_live(s, i))
             continue;
@@ -377,9 +386,10 @@ static int compare_refs(survey *s)
         MUST(refs == s->refs[i - 1],
              "entry %" PRIu64 ": %" PRIu64 " references, but %" PRIu64 " found", i, refs,
              s->refs[i - 1]);
-        MUST((refs == 0) == ((s->entries[i - 1] & DYING) != 0),
-             "entry %" PRIu64 ": %" PRIu64 " references, dying %d", i, refs,
-             (s->entries[i - 1] & DYING) != 0);
+        bool goes = refs == 0 || pm__entry(s->a, i - 1)->strip.v == PM_STRIPPING;
+        MUST(goes == ((s->entries[i - 1] & DYING) != 0),
+             "entry %" PRIu64 ": %" PRIu64 " references, strip %" PRIu64 ", dying %d", i, refs,
+             pm__entry(s->a, i - 1)->strip.v, (s->entries[i - 1] & DYING) != 0);
     }
     return PM_OK;
 }
@@ -464,7 +474,8 @@ static int count_refs(survey *s, uint64_t task, const pm_task_shm *t)
     for (uint64_t i = 0; !rc && i < t->rets_made.v; i++) {
         uint64_t entry = pm__task_ret(s->a, t, i)->v >> 1;
         rc = count_ref(s, task, entry, "result");
-        MUST(rc || (pm__entry(s->a, entry - 1)->task.v == task && state_of(s, entry) == PM_PENDING),
+        MUST(rc || (pm__entry(s->a, entry - 1)->task.v == task &&
+                    (state_of(s, entry) == PM_PENDING || state_of(s, entry) == PM_FREED)),
              "task %" PRIu64 ": result %" PRIu64 " is entry %" PRIu64
              " in state %d, made by task %" PRIu64,
              task, i, entry, state_of(s, entry), pm__entry(s->a, entry - 1)->task.v);

@@ -39,6 +39,7 @@ int pm__directory_add(pm_op *op, const unsigned char key[PM_KEY], uint64_t entry
     pm_j64 *bucket = pm__directory_bucket(op->a, key);
     memcpy(key_at(op->a, k)->bytes, key, PM_KEY); /* unreachable until the bucket names it */
     pm_init(&key_at(op->a, k)->entry, entry);
+    pm_init(&key_at(op->a, k)->kept, 0);
     pm_set(l, &key_at(op->a, k)->next, bucket->v);
     pm_set(l, bucket, k);
     pm_set(l, &pm__entry(op->a, entry - 1)->key, k);
@@ -56,5 +57,6 @@ void pm__directory_remove(pm_op *op, uint64_t entry)
         at = &key_at(op->a, at->v)->next;
     pm_set(l, at, key_at(op->a, k)->next.v);
     pm_set(l, &pm__entry(op->a, entry - 1)->key, 0);
+    pm_set(l, &key_at(op->a, k)->kept, 0); /* for who walks over the table */
     pm__pool_give(op, &op->a->h->keys, k);
 }

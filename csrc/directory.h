@@ -8,7 +8,7 @@
 
 #include "pool.h"
 
-enum { PM_DIRECTORY_WRITES = PM_POOL_WRITES + 3 };
+enum { PM_DIRECTORY_WRITES = PM_POOL_WRITES + 4 };
 
 /* Where the chain of keys with this one's hash begins. */
 pm_j64 *pm__directory_bucket(const pm_arena *a, const unsigned char key[PM_KEY]);

@@ -28,7 +28,9 @@
     X(-17, ALIVE, ValueError, "this client is alive")                                              \
     X(-18, STATE, ValueError, "the object is not in a state that allows this")                     \
     X(-19, FAILED, SessionError, "the session cannot run tasks")                                   \
-    X(-20, WORK, PlasmidError, "a task that is waited for may be queued")
+    X(-20, WORK, PlasmidError, "a task that is waited for may be queued")                          \
+    X(-21, FREED, ObjectFreedError, "the object was freed")                                        \
+    X(-22, LEASED, SealTimeoutError, "other processes can still write it")
 
 enum {
     PM_OK = 0,

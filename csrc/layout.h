@@ -7,15 +7,17 @@
  * The arena, in one memfd; all but the header and the heap is sparse: untouched pages cost
  * nothing.
  *
- *   header | clients | waiters | entries | holds | tasks | keys | buckets | present | page descriptors | heap
+ *   header | clients | waiters | entries | holds | tasks | keys | buckets | present | owners | page descriptors | heap
  *
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
+ *                 + 1 if the header keeps it (boot, a kept key)
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
+ *   entry.holders lists exactly its hold records
  *   cpu_free    = cpu_total - sum of task.held;  busy = clients with running tasks
  *   aside       = workers with aside = 1, none of which is idle or busy
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
- *   heap used   = sum of the blocks of entries and of tasks' argument tables */
+ *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
 #ifndef PM_LAYOUT_H
 #define PM_LAYOUT_H
 
@@ -41,18 +43,18 @@ enum {
 
 /* An object of the store, or the promise of one: 256 bytes, four cache lines. */
 typedef struct {
-    pm_p64 state; /* [P] generation << 8 | enum pm_entry_state */
-    pm_j64 link;  /* [J] next on the free, dying or settling list */
-    pm_j64 refs;  /* [J] */
-    pm_j64 block; /* [F] heap block of the bytes, 0 = they are inline */
-    pm_j64 size;  /* [F] payload bytes; the table of contained refs follows, 8-aligned */
-    pm_j64 nrefs; /* [F] refs contained */
-    pm_j64 held;  /* [J] cursor: contained refs counted so far */
-    pm_j64 task;  /* [J] task that will produce it */
-    pm_j64 waits; /* [J] hold records whose client waits for it */
-    pm_j64 deps;  /* [J] offset of the first argument (pm_arg_shm) that waits for it */
-    pm_j64 key;   /* [J] its key in the directory */
-    pm_j64 spare;
+    pm_p64 state;   /* [P] generation << 8 | enum pm_entry_state */
+    pm_j64 link;    /* [J] next on the free, dying or settling list */
+    pm_j64 refs;    /* [J] */
+    pm_j64 block;   /* [F] heap block of the bytes, 0 = they are inline */
+    pm_j64 size;    /* [F] payload bytes; the table of contained refs follows, 8-aligned */
+    pm_j64 nrefs;   /* [F] refs contained */
+    pm_j64 held;    /* [J] cursor: contained refs counted so far */
+    pm_j64 task;    /* [J] task that will produce it */
+    pm_j64 holders; /* [J] its hold records */
+    pm_j64 deps;    /* [J] offset of the first argument (pm_arg_shm) that waits for it */
+    pm_j64 key;     /* [J] its key in the directory */
+    pm_j64 strip;   /* [J] enum pm_strip */
     unsigned char bytes[PM_INLINE]; /* [F] */
 } pm_entry_shm;
 
@@ -61,6 +63,14 @@ enum pm_entry_state {
     PM_PENDING, /* its bytes are being written, or its task has not finished */
     PM_SEALED,  /* immutable and visible */
     PM_FAILED,  /* sealed, and the value is an exception to raise */
+    PM_FREED,   /* by the user: references stay, the bytes go when nobody looks at them any more */
+};
+
+/* What has become of the bytes of a freed entry. */
+enum pm_strip {
+    PM_WHOLE,
+    PM_STRIPPING, /* on the dying list: contained references go, then the block */
+    PM_STRIPPED,  /* block still names what it was, for those who look without the lock */
 };
 
 /* A reference as it stands in an object's table of contained refs. */
@@ -69,12 +79,13 @@ typedef struct {
     uint64_t generation;
 } pm_ref;
 
-/* This client has references to this entry, and `pins` views of its bytes: 64 bytes. */
+/* This client has references to this entry, and `pins` views of its bytes: 64 bytes. Pins of a
+ * pending entry are write leases: mappings through which this client writes it. */
 typedef struct {
     pm_j64 next, prev;   /* [J] the client's list; next also links the free list */
     pm_j64 entry;        /* [J] */
     pm_j64 client;       /* [J] slot */
-    pm_j64 wnext, wprev; /* [J] the entry's waits list */
+    pm_j64 enext, eprev; /* [J] the entry's holders */
     /* [J] waiter that counts it, PM_WAITERS + 1 = all of the client's; 0 = not waiting */
     pm_j64 waiter;
     /* [A] raised under the lock or from >= 1, lowered by anyone of the client */
@@ -171,8 +182,9 @@ typedef struct {
 typedef struct {
     pm_j64 next; /* [J] bucket's chain or free list */
     pm_j64 entry;
+    pm_j64 kept;                 /* [J] 1: the header has a reference to the entry */
     unsigned char bytes[PM_KEY]; /* constant while linked */
-    unsigned char pad[20];
+    unsigned char pad[12];
 } pm_key_shm;
 
 /* A table of records with a free list; records from `high` on were never used. */
@@ -198,6 +210,7 @@ typedef struct {
     uint64_t buckets;          /* [C] */
     uint64_t bucket_count;     /* [C] power of two */
     uint64_t present;    /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
+    uint64_t owners;     /* [C] per 64 KiB of heap: entry with the block over its first byte; [A] */
     uint64_t pages;      /* [C] */
     uint64_t heap;       /* [C] */
     uint64_t heap_bytes; /* [C] */

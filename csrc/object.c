@@ -83,6 +83,17 @@ static int try_create(pm_arena *a, pm_patience how, uint64_t size, uint64_t nref
     return left ? left : rc;
 }
 
+/* The table of owners is a hint: one word for each chunk whose first byte lies in the block, written
+ * while the object is pending and ours, never cleared. A block of PM_CHUNK bytes has at least one. */
+void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e)
+{
+    if (!e->block.v)
+        return;
+    uint64_t from = e->block.v - a->h->heap, to = from + e->size.v;
+    for (uint64_t c = (from + PM_CHUNK - 1) / PM_CHUNK; c * PM_CHUNK < to; c++)
+        atomic_store_explicit(&a->owners[c].v, slot + 1, memory_order_relaxed);
+}
+
 int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs,
               pm_ref *out)
 {
@@ -96,6 +107,8 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
     }
     /* The table is ours until the seal; `held` says how much of it counts. Its page faults
      * happen here, unlocked. */
+    if (rc == PM_OK)
+        pm__own_chunks(a, out->slot, pm__entry(a, out->slot));
     if (rc == PM_OK && nrefs)
         memcpy(pm__contained(a, pm__entry(a, out->slot)), refs, nrefs * sizeof(pm_ref));
     return rc;
@@ -139,20 +152,58 @@ int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t
     return pm__copy_in(a, e->block.v + at, data, len);
 }
 
+/* Another client that can write the entry, slot + 1, or 0. */
+static uint64_t lessee(const pm_arena *a, const pm_entry_shm *e)
+{
+    for (uint64_t i = e->holders.v; i; i = a->holds[i - 1].enext.v)
+        if (a->holds[i - 1].client.v != a->slot && pm_a64_load(&a->holds[i - 1].pins))
+            return a->holds[i - 1].client.v + 1;
+    return 0;
+}
+
+int pm__sealable(const pm_arena *a, uint64_t slot)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    if (pm_state(a, slot) != PM_PENDING || e->task.v || e->held.v != e->nrefs.v)
+        return PM_ESTATE;
+    return lessee(a, e) ? PM_ELEASED : PM_OK;
+}
+
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
 {
     pm_op op;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    pm_entry_shm *e = pm__entry(a, slot);
-    if (pm_state(a, slot) != PM_PENDING || e->held.v != e->nrefs.v) {
-        pm__leave(&op);
-        return PM_ESTATE;
+    rc = pm__sealable(a, slot);
+    if (rc == PM_OK) {
+        pm__entry_publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
+        pm__entry_settled(&op, slot + 1);
     }
-    pm__entry_publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
-    pm__entry_settled(&op, slot + 1);
-    return pm__done(&op);
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
+int pm_free(pm_arena *a, pm_patience how, uint64_t slot)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    enum pm_entry_state state = pm_state(a, slot);
+    pm_share(a, slot); /* the common way from here on: pm__reserve_give() knows no freed entries */
+    if (state == PM_PENDING && pm__entry(a, slot)->task.v == 0)
+        rc = PM_ESTATE;
+    else if (state != PM_FREED) {
+        pm__entry_publish(&op, slot + 1, PM_FREED);
+        if (state == PM_PENDING)
+            pm__entry_settled(&op, slot + 1); /* its bytes go when its task ends */
+        pm_lock_commit(&a->lock); /* published: who pins it from here on sees that it is freed */
+        PM_CRASH(FREED);
+        pm__entry_strip(&op, slot + 1);
+    }
+    int left = pm__done(&op);
+    return rc ? rc : left;
 }
 
 /* ---- holding --------------------------------------------------------------------------------- */
@@ -217,9 +268,12 @@ int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
     return rc ? rc : left;
 }
 
+/* The reference stays counted in own->refs until then. */
 static void defer(pm_arena *a, uint64_t slot)
 {
     uint64_t first = atomic_load(&a->deferred);
+    if (atomic_fetch_add(&a->local[slot].owed, 1))
+        return; /* on the list already */
     do
         a->local[slot].deferred = first;
     while (!atomic_compare_exchange_weak(&a->deferred, &first, slot + 1));
@@ -233,7 +287,6 @@ void pm_drop(pm_arena *a, uint64_t slot)
         return;
     int rc = pm__enter(&op, a, PM_TRY);
     if (rc == PM_EAGAIN)
-        /* at most once at a time: the deferred reference is still counted in own->refs */
         defer(a, slot);
     if (rc)
         return;
@@ -247,15 +300,52 @@ int pm_pin(pm_arena *a, uint64_t slot)
     pm_local *own = &a->local[slot];
     if (!take_one_more(own))
         return PM_ENOTFOUND;
-    /* own->hold is stable: the record lives while own->refs > 0, and we have just raised it */
+    /* own->hold is stable: the record lives while own->refs > 0, and we have just raised it.
+     * order: pins raised -> read state; the other side is pm__entry_strip(). */
     pm_a64_add(&a->holds[own->hold - 1].pins, 1);
-    return PM_OK;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (pm_state(a, slot) != PM_FREED)
+        return PM_OK;
+    pm_unpin(a, slot);
+    return PM_EFREED;
 }
 
 void pm_unpin(pm_arena *a, uint64_t slot)
 {
+    pm_op op;
     pm_a64_sub(&a->holds[a->local[slot].hold - 1].pins, 1);
-    pm_drop(a, slot);
+    atomic_thread_fence(memory_order_seq_cst);
+    enum pm_entry_state state = pm_state(a, slot);
+    if (state == PM_SEALED || state == PM_FAILED) {
+        pm_drop(a, slot);
+        return;
+    }
+    /* somebody may be waiting for just this: to seal it, or for the bytes of a freed object */
+    int rc = pm__enter(&op, a, PM_TRY);
+    if (rc == PM_EAGAIN)
+        defer(a, slot);
+    if (rc)
+        return;
+    pm__drop_locked(&op, slot + 1, 1);
+    pm__done(&op);
+}
+
+int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
+{
+    pm_op op;
+    pm_local *own = &a->local[slot];
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    /* Under the lock: pm__seal() sees it, or we see the seal. */
+    if (pm_state(a, slot) != PM_PENDING || pm__entry(a, slot)->task.v)
+        rc = PM_ESTATE;
+    else if (!take_one_more(own))
+        rc = PM_ENOTFOUND;
+    else
+        pm_a64_add(&a->holds[own->hold - 1].pins, 1);
+    int left = pm__leave(&op);
+    return rc ? rc : left;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -265,7 +355,7 @@ int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
     const pm_entry_shm *e = pm__entry(a, slot);
     enum pm_entry_state state = pm_state(a, slot);
     if (state != PM_SEALED && state != PM_FAILED)
-        return PM_ESTATE;
+        return state == PM_FREED ? PM_EFREED : PM_ESTATE;
     uint64_t block = e->block.v, size = e->size.v;
     const char *bytes = block ? a->readable + (block - a->h->heap) : (const char *)e->bytes;
     *out = (pm_view){.state = state,
@@ -276,6 +366,54 @@ int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
                      .nrefs = e->nrefs.v};
     return PM_OK;
 }
+
+int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    uint64_t client = lessee(a, pm__entry(a, slot));
+    *pid = client ? a->clients[client - 1].pid.v : 0;
+    return pm__leave(&op);
+}
+
+/* ---- whose memory is it ---------------------------------------------------------------------- */
+
+/* Does this process hold `entry` (slot + 1), sealed and around these bytes of the arena? Then with
+ * one reference more. */
+static bool is_owner(pm_arena *a, uint64_t entry, uint64_t at, uint64_t len)
+{
+    if (entry == 0 || entry > a->h->entries.capacity || !take_one_more(&a->local[entry - 1]))
+        return false;
+    const pm_entry_shm *e = pm__entry(a, entry - 1); /* held: its words stand still once sealed */
+    enum pm_entry_state state = pm_state(a, entry - 1);
+    if ((state == PM_SEALED || state == PM_FAILED) && e->block.v && e->block.v <= at &&
+        at + len <= e->block.v + e->size.v)
+        return true;
+    pm_drop(a, entry - 1);
+    return false;
+}
+
+int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset)
+{
+    uint64_t within = (uint64_t)((uintptr_t)data - (uintptr_t)a->readable), entry = 0;
+    if (within >= a->h->heap_bytes || len > a->h->heap_bytes - within || a->gone)
+        return PM_ENOTFOUND;
+    uint64_t at = a->h->heap + within;
+    /* The block begins before this chunk, or in it: then it is over the first byte of the next. */
+    for (uint64_t c = within / PM_CHUNK; c <= within / PM_CHUNK + 1; c++) {
+        entry = atomic_load_explicit(&a->owners[c].v, memory_order_relaxed);
+        if (is_owner(a, entry, at, len)) {
+            *out = ref_of(a, entry);
+            *offset = at - pm__entry(a, entry - 1)->block.v;
+            return PM_OK;
+        }
+    }
+    return PM_ENOTFOUND;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
 
 int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY])
 {
@@ -303,4 +441,57 @@ int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_re
         *out = ref_of(a, entry);
     int left = pm__done(&op);
     return rc ? rc : left;
+}
+
+int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY])
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm_share(a, slot);
+    rc = pm__directory_add(&op, key, slot + 1);
+    if (rc)
+        pm_lock_rollback(&a->lock);
+    else {
+        pm_entry_shm *e = pm__entry(a, slot);
+        pm_set(&a->lock, &a->keys[e->key.v - 1].kept, 1);
+        pm_set(&a->lock, &e->refs, e->refs.v + 1);
+    }
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
+int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY])
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    uint64_t entry = pm__directory_find(&op, key);
+    if (entry && a->keys[pm__entry(a, entry - 1)->key.v - 1].kept.v) {
+        pm__directory_remove(&op, entry);
+        pm__entry_unref(&op, entry);
+    } else
+        rc = PM_ENOTFOUND;
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
+int pm_kept(pm_arena *a, pm_patience how, uint64_t *from, pm_ref *out, uint64_t *n)
+{
+    enum { LOOKS = 256 }; /* keys looked at in one lock hold */
+    pm_op op;
+    uint64_t most = *n;
+    *n = 0;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    for (int i = 0; i < LOOKS && *n < most && *from < a->h->keys.high.v; i++, ++*from)
+        if (a->keys[*from].kept.v)
+            out[(*n)++] = ref_of(a, a->keys[*from].entry.v);
+    if (*from >= a->h->keys.high.v)
+        rc = PM_ENOTFOUND;
+    int left = pm__leave(&op);
+    return left ? left : rc;
 }

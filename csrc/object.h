@@ -1,12 +1,13 @@
-/* object.h - an object's life: create, write, seal, hold, pin, drop.
+/* object.h - an object's life: create, write, seal, hold, pin, drop, free.
  *
- *      pm__create ──► PENDING ── pm__seal ──► SEALED or FAILED ── last reference ──► FREE (generation + 1)
- *      task submit ──► PENDING ── task finish ──►
+ *      pm_create ──► PENDING ── pm_seal ──► SEALED or FAILED ── last reference ──► FREE (generation + 1)
+ *      task submit ──► PENDING ── task finish ──►   └─ pm_free ──► FREED ── last reference ──┘
  *
  * A process keeps one hold record per entry, whatever the number of its ObjectRefs; see pm_local
  * in arena.h. What it holds may be read without the lock once the state says sealed: state is
  * published after all else was committed, and nothing of a sealed entry changes before its last
- * reference is gone. */
+ * reference is gone. Only the block may be gone before, if the user freed it: so bytes outside of
+ * the entry are read under a pin. */
 #ifndef PM_OBJECT_H
 #define PM_OBJECT_H
 
@@ -39,16 +40,32 @@ int pm_contain(pm_arena *a, pm_patience how, uint64_t slot);
 
 /* Copy bytes into a pending object of ours. No lock; release the GIL for more than 64 KB. */
 int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len);
+/* Make a pending object of ours immutable and visible. PM_ESTATE, PM_ELEASED: see pm_lease(). */
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed);
+/* Under the lock: would it be sealed now. */
+int pm__sealable(const pm_arena *a, uint64_t slot);
 
 /* One more reference of this process. PM_ENOTFOUND if that generation is gone. Lock-free if the
  * process has one. */
 int pm_hold(pm_arena *a, pm_patience how, pm_ref ref);
 /* One less. Never waits, never fails: what cannot be done now is deferred to the next operation. */
 void pm_drop(pm_arena *a, uint64_t slot);
-/* A pin is a reference that also promises that the bytes stay. Needs a reference already. */
+/* A pin is a reference that also promises that the bytes stay. Needs a reference already, to a
+ * sealed object. Lock-free. PM_EFREED. */
 int pm_pin(pm_arena *a, uint64_t slot);
 void pm_unpin(pm_arena *a, uint64_t slot);
+
+/* Give up the object's bytes, whoever else has references: they go when nobody looks at them any
+ * more, and reading it is PM_EFREED from now on. The result of a task that has not ended is freed as
+ * it comes. What it contains loses that reference, so this breaks cycles. PM_ESTATE: somebody is
+ * still writing it. */
+int pm_free(pm_arena *a, pm_patience how, uint64_t slot);
+
+/* A pin of a pending object, for a mapping that writes it; given back by pm_unpin(). The object is
+ * sealed only when no other process has one. PM_ESTATE: it is sealed already. */
+int pm_lease(pm_arena *a, pm_patience how, uint64_t slot);
+/* One of the other processes that can write it, 0 if there is none. */
+int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid);
 
 /* State of an entry this process holds. One load. */
 static inline enum pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
@@ -65,8 +82,21 @@ static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
     return (pm_ref){.slot = slot, .generation = pm_p64_load(&a->entries[slot].state) >> 8};
 }
 
+/* The sealed object, held by this process, in whose block these bytes of the read-only map lie,
+ * with one reference more; *offset from the first of its bytes. No lock. PM_ENOTFOUND; also for
+ * blocks below PM_CHUNK bytes. */
+int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset);
+/* Write down whose block it is, before others can see the object. No lock. */
+void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e);
+
 /* Directory: give an object of ours a key, and find (and hold) one. PM_EEXISTS, PM_ENOTFOUND. */
 int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
 int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_ref *out);
+/* A key that keeps its object alive, until pm_unkeep(). PM_EEXISTS, PM_ENOTFOUND. */
+int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
+int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY]);
+/* Objects so kept, from key *from on: up to *n of them, which are not held for the caller.
+ * PM_ENOTFOUND: these were the last. */
+int pm_kept(pm_arena *a, pm_patience how, uint64_t *from, pm_ref *out, uint64_t *n);
 
 #endif

@@ -19,13 +19,15 @@ uint64_t pm__entry_new(pm_op *op)
     pm_init(&e->nrefs, 0);
     pm_init(&e->held, 0);
     pm_init(&e->task, 0);
-    pm_init(&e->waits, 0);
+    pm_init(&e->holders, 0);
     pm_init(&e->deps, 0);
     pm_init(&e->key, 0);
+    pm_init(&e->strip, PM_WHOLE);
     return entry;
 }
 
-/* A record in the client's list. The entry's reference it stands for is the caller's business. */
+/* A record in the lists of client and entry. The entry's reference it stands for is the caller's
+ * business. */
 static uint64_t hold_link(pm_op *op, uint64_t entry)
 {
     pm_arena *a = op->a;
@@ -33,18 +35,21 @@ static uint64_t hold_link(pm_op *op, uint64_t entry)
     if (!hold)
         return 0;
     pm_hold_shm *r = &a->holds[hold - 1];
-    pm_j64 *head = &pm__me(a)->holds;
+    pm_j64 *head = &pm__me(a)->holds, *holders = &pm__entry(a, entry - 1)->holders;
     pm_init(&r->prev, 0);
     pm_init(&r->entry, entry);
     pm_init(&r->client, a->slot);
-    pm_init(&r->wnext, 0);
-    pm_init(&r->wprev, 0);
+    pm_init(&r->enext, holders->v);
+    pm_init(&r->eprev, 0);
     pm_init(&r->waiter, 0);
     pm_a64_store(&r->pins, 0);
     pm_set(&a->lock, &r->next, head->v);
     if (head->v)
         pm_set(&a->lock, &a->holds[head->v - 1].prev, hold);
     pm_set(&a->lock, head, hold);
+    if (holders->v)
+        pm_set(&a->lock, &a->holds[holders->v - 1].eprev, hold);
+    pm_set(&a->lock, holders, hold);
     return hold;
 }
 

@@ -10,15 +10,26 @@ static pm_lock *lock_of(pm_op *op)
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
+static enum pm_entry_state state_of(const pm_arena *a, uint64_t entry)
+{
+    return (enum pm_entry_state)(pm_p64_load(&pm__entry(a, entry - 1)->state) & 0xff);
+}
+
 static void entry_free(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     uint64_t generation = (pm_p64_load(&e->state) >> 8) + 1;
-    if (e->block.v)
+    if (e->block.v && e->strip.v != PM_STRIPPED)
         pm__heap_free(&op->a->heap, e->block.v);
     pm__directory_remove(op, entry);
     pm_publish(lock_of(op), &e->state, generation << 8 | PM_FREE);
     pm__pool_give(op, &op->a->h->entries, entry);
+}
+
+static void push_dying(pm_op *op, uint64_t entry)
+{
+    pm_set(lock_of(op), &pm__entry(op->a, entry - 1)->link, op->a->h->dying.v);
+    pm_set(lock_of(op), &op->a->h->dying, entry);
 }
 
 /* An entry with nothing inside goes at once if the transaction has room; the others join the
@@ -27,12 +38,29 @@ static void entry_free(pm_op *op, uint64_t entry)
 static void entry_gone(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    if (e->held.v == 0 && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES) {
+    if (e->strip.v == PM_STRIPPING)
+        return; /* it is on the list, and goes with its last step there */
+    if (e->held.v == 0 && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES)
         entry_free(op, entry);
+    else
+        push_dying(op, entry);
+}
+
+void pm__entry_strip(pm_op *op, uint64_t entry)
+{
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    if (state_of(op->a, entry) != PM_FREED || e->strip.v != PM_WHOLE || !(e->block.v || e->held.v))
         return;
-    }
-    pm_set(lock_of(op), &e->link, op->a->h->dying.v);
-    pm_set(lock_of(op), &op->a->h->dying, entry);
+    if (e->refs.v == 0 || e->task.v || e->deps.v)
+        return; /* it goes anyway; its bytes may still come; its link is in use */
+    /* order: state FREED -> read pins. A reader pins, then reads the state (pm_pin): one of us
+     * sees the other, and who gives back the last pin of a freed entry comes here again. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint64_t i = e->holders.v; i; i = op->a->holds[i - 1].enext.v)
+        if (pm_a64_load(&op->a->holds[i - 1].pins))
+            return;
+    pm_set(lock_of(op), &e->strip, PM_STRIPPING);
+    push_dying(op, entry);
 }
 
 void pm__entry_unref(pm_op *op, uint64_t entry)
@@ -60,14 +88,22 @@ static void step_dying(pm_op *op, uint64_t entry)
         return;
     }
     pm_set(lock_of(op), &h->dying, e->link.v);
-    entry_free(op, entry);
+    if (e->refs.v == 0) {
+        entry_free(op, entry);
+        return;
+    }
+    pm_set(lock_of(op), &e->strip, PM_STRIPPED);
+    if (e->block.v)
+        pm__heap_free(&op->a->heap, e->block.v);
 }
 
-static void notify_waiting(pm_op *op, const pm_entry_shm *e)
+void pm__entry_notify(pm_op *op, uint64_t entry)
 {
-    for (uint64_t i = e->waits.v; i; i = op->a->holds[i - 1].wnext.v) {
+    for (uint64_t i = pm__entry(op->a, entry - 1)->holders.v; i; i = op->a->holds[i - 1].enext.v) {
         pm_hold_shm *r = &op->a->holds[i - 1];
         uint64_t waiter = r->waiter.v;
+        if (waiter == 0)
+            continue;
         if (waiter > PM_WAITERS || op->ncounts == PM_WAKES)
             op->everyone = true;
         else
@@ -78,7 +114,7 @@ static void notify_waiting(pm_op *op, const pm_entry_shm *e)
 void pm__entry_settled(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    notify_waiting(op, e); /* a loop over the clients that wait for it, not over a user's n */
+    pm__entry_notify(op, entry); /* a loop over the clients that hold it, not over a user's n */
     if (e->deps.v) {
         pm_set(lock_of(op), &e->link, op->a->h->settling.v);
         pm_set(lock_of(op), &op->a->h->settling, entry);
@@ -90,9 +126,12 @@ static void step_settling(pm_op *op, uint64_t entry)
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     pm_arg_shm *arg = (pm_arg_shm *)(op->a->map.base + e->deps.v);
     pm_set(lock_of(op), &e->deps, arg->next.v);
-    if (arg->next.v == 0)
+    uint64_t task = arg->task.v;
+    if (arg->next.v == 0) {
         pm_set(lock_of(op), &op->a->h->settling, e->link.v);
-    pm__task_waited(op, arg->task.v);
+        pm__entry_strip(op, entry);
+    }
+    pm__task_waited(op, task);
 }
 
 /* ---- hold records ---------------------------------------------------------------------------- */
@@ -102,17 +141,35 @@ void pm__hold_end(pm_op *op, uint64_t hold)
     pm_lock *l = lock_of(op);
     pm_hold_shm *holds = op->a->holds, *r = &holds[hold - 1];
     uint64_t entry = r->entry.v, next = r->next.v, prev = r->prev.v;
-    if (r->waiter.v) {
-        pm_set(l, r->wprev.v ? &holds[r->wprev.v - 1].wnext : &pm__entry(op->a, entry - 1)->waits,
-               r->wnext.v);
-        if (r->wnext.v)
-            pm_set(l, &holds[r->wnext.v - 1].wprev, r->wprev.v);
-    }
+    bool looked = pm_a64_load(&r->pins) != 0; /* only a dead client's record ends with pins */
+    pm_set(l, r->eprev.v ? &holds[r->eprev.v - 1].enext : &pm__entry(op->a, entry - 1)->holders,
+           r->enext.v);
+    if (r->enext.v)
+        pm_set(l, &holds[r->enext.v - 1].eprev, r->eprev.v);
     pm_set(l, prev ? &holds[prev - 1].next : &op->a->clients[r->client.v].holds, next);
     if (next)
         pm_set(l, &holds[next - 1].prev, prev);
     pm__pool_give(op, &op->a->h->holds, hold);
     pm__entry_unref(op, entry);
+    if (looked)
+        pm__entry_unpinned(op, entry);
+}
+
+void pm__entry_unpinned(pm_op *op, uint64_t entry)
+{
+    if (state_of(op->a, entry) == PM_PENDING)
+        pm__entry_notify(op, entry); /* whoever wants to seal it looks again */
+    else
+        pm__entry_strip(op, entry);
+}
+
+void pm__drop_locked(pm_op *op, uint64_t entry, uint32_t n)
+{
+    pm_local *own = &op->a->local[entry - 1];
+    if (atomic_fetch_sub(&own->refs, n) == n)
+        pm__hold_end(op, own->hold);
+    if (pm__entry(op->a, entry - 1)->refs.v)
+        pm__entry_unpinned(op, entry);
 }
 
 static void drop_deferred(pm_op *op)
@@ -121,9 +178,10 @@ static void drop_deferred(pm_op *op)
     uint64_t slot = atomic_exchange(&a->deferred, 0);
     while (slot && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES) {
         pm_local *own = &a->local[slot - 1];
+        uint64_t entry = slot;
         slot = own->deferred;
-        if (atomic_fetch_sub(&own->refs, 1) == 1)
-            pm__hold_end(op, own->hold);
+        /* after `deferred` was read: from here on it may be put on the list again */
+        pm__drop_locked(op, entry, atomic_exchange(&own->owed, 0));
     }
     while (slot) { /* no room: back on the list */
         pm_local *own = &a->local[slot - 1];
@@ -229,9 +287,9 @@ static bool offer_above(pm_op *op, uint64_t task, int *budget)
         const pm_entry_shm *e = pm__entry(a, (pm__task_ret(a, t, i)->v >> 1) - 1);
         if (--*budget < 0)
             return false;
-        for (uint64_t h = e->waits.v; h; h = a->holds[h - 1].wnext.v) {
+        for (uint64_t h = e->holders.v; h; h = a->holds[h - 1].enext.v) {
             const pm_hold_shm *r = &a->holds[h - 1];
-            if (a->clients[r->client.v].running.v == 0)
+            if (r->waiter.v == 0 || a->clients[r->client.v].running.v == 0)
                 continue;
             if (r->waiter.v > PM_WAITERS)
                 offer_to_client(op, r->client.v);
@@ -303,7 +361,9 @@ static void end_result(pm_op *op, uint64_t ret, bool attached)
     uint64_t entry = ret >> 1;
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     pm_set(lock_of(op), &e->task, 0);
-    if (attached && e->refs.v > 1) {
+    if (state_of(op->a, entry) == PM_FREED)
+        pm__entry_strip(op, entry);
+    else if (attached && e->refs.v > 1) {
         uint64_t generation = pm_p64_load(&e->state) >> 8;
         pm_publish(lock_of(op), &e->state, generation << 8 | (ret & 1 ? PM_FAILED : PM_SEALED));
         pm__entry_settled(op, entry);

@@ -35,6 +35,16 @@ pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e);
 /* One reference to the entry (slot + 1) less. */
 void pm__entry_unref(pm_op *op, uint64_t entry);
 
+/* Have an entry in state FREED give up what it contains and its bytes, unless somebody looks at
+ * them. Whoever may have been the last to do so calls it again. */
+void pm__entry_strip(pm_op *op, uint64_t entry);
+
+/* A pin of the entry is gone: see pm__entry_strip(), and tell who waits to seal it. */
+void pm__entry_unpinned(pm_op *op, uint64_t entry);
+
+/* Have every thread that counts the entry look again. */
+void pm__entry_notify(pm_op *op, uint64_t entry);
+
 /* The entry has just been published as sealed or failed: count it for those who wait, tell
  * dependants. */
 void pm__entry_settled(pm_op *op, uint64_t entry);
@@ -44,6 +54,8 @@ void pm__hold_end(pm_op *op, uint64_t hold);
 
 /* One local reference less; see object.h. */
 void pm_drop(pm_arena *a, uint64_t slot);
+/* n local references less, one of which may have been a pin. */
+void pm__drop_locked(pm_op *op, uint64_t entry, uint32_t n);
 
 /* Lists of tasks through next and prev, hung from a client. */
 void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task);

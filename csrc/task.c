@@ -440,6 +440,15 @@ static int valid_results(const pm_arena *a, uint64_t task, const pm_result *resu
     return rc;
 }
 
+/* Blocks that are about to become results'. The objects are pending and ours: no lock. */
+static void own_results(pm_arena *a, uint64_t task, const pm_result *results)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    for (uint64_t i = t->attached.v; i < t->nrets.v; i++)
+        if (!results[i].data)
+            pm__own_chunks(a, (pm__task_ret(a, t, i)->v >> 1) - 1, pm__entry(a, results[i].object));
+}
+
 /* Move a pending object's bytes and contained references into the result entry. */
 static void attach_object(pm_op *op, pm_entry_shm *e, uint64_t object)
 {
@@ -497,6 +506,8 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
     pm_op op;
     bool all = false;
     int rc = valid_results(a, task, results);
+    if (rc == PM_OK)
+        own_results(a, task, results);
     while (rc == PM_OK && !all) {
         rc = pm__enter(&op, a, how);
         if (rc)

@@ -65,25 +65,17 @@ static bool is_ready(const pm_arena *a, uint64_t slot)
 static void count_for(pm_op *op, uint64_t slot, int waiter)
 {
     pm_arena *a = op->a;
-    pm_lock *l = &a->lock;
     pm_local *own = &a->local[slot];
     pm_hold_shm *r = &a->holds[own->hold - 1];
-    pm_entry_shm *e = pm__entry(a, slot);
     uint64_t mine = (uint64_t)waiter + 1, now = r->waiter.v;
     /* order: own->waiter = ours -> read the waiters in use; a thread that takes waiter `now`
      * meanwhile does the reverse (pm__waiter_take, then counted), so either it sees that the
      * record is not its own or we see it. */
     atomic_store(&own->waiter, (uint32_t)mine);
-    if (now == 0) {
-        pm_init(&r->wprev, 0);
-        pm_init(&r->wnext, e->waits.v);
-        if (e->waits.v)
-            pm_set(l, &a->holds[e->waits.v - 1].wprev, own->hold);
-        pm_set(l, &e->waits, own->hold);
-    } else if (now != mine && now <= PM_WAITERS &&
-               atomic_load(&pm__me(a)->waiters.v) >> (now - 1) & 1)
+    if (now && now != mine && now <= PM_WAITERS &&
+        atomic_load(&pm__me(a)->waiters.v) >> (now - 1) & 1)
         mine = PM_WAITERS + 1;
-    pm_set(l, &r->waiter, mine);
+    pm_set(&a->lock, &r->waiter, mine);
     atomic_store(&own->waiter, (uint32_t)mine);
     /* Of a task that becomes ready later the record tells; one that is ready already has told
      * nobody. */
@@ -274,6 +266,38 @@ int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint6
     if (waiter < 0)
         return waiter == NONE_NEEDED ? PM_OK : waiter;
     int rc = wait_with(a, waiter, slots, n, need, deadline, working);
+    pm__waiter_give(a, waiter);
+    return rc;
+}
+
+int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+{
+    int rc, waiter = waiter_for(a, &slot, 1, 1, deadline);
+    if (waiter < 0)
+        return waiter == NONE_NEEDED ? PM_ESTATE : waiter;
+    pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
+    for (;;) {
+        pm_op op;
+        atomic_store(&w->missing.v, 1);
+        rc = pm__enter(&op, a, PM_WAIT);
+        if (rc)
+            break;
+        /* Found leased and counted for in one lock hold: who gives a lease back after it tells us. */
+        rc = pm__sealable(a, slot);
+        if (rc == PM_ELEASED)
+            count_for(&op, slot, waiter);
+        int left = pm__done(&op);
+        rc = left ? left : rc;
+        if (rc != PM_ELEASED)
+            break;
+        if (a->gone || pm_a64_load(&a->h->ending)) {
+            rc = PM_EGONE;
+            break;
+        }
+        rc = await(a, w, deadline, false);
+        if (rc)
+            break;
+    }
     pm__waiter_give(a, waiter);
     return rc;
 }

@@ -22,4 +22,8 @@ int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint6
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
 void pm__slept(pm_arena *a, uint64_t began);
 
+/* Until no other process can write a pending object of ours (pm_lease()). PM_ETIMEOUT, PM_ESTATE
+ * (it is sealed), else as pm_wait(). */
+int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline);
+
 #endif

@@ -18,7 +18,7 @@ C_LAYERS = [
     "err atomic off crash",
     "os",
     "lock",
-    "heap layout arena copy client",
+    "heap layout arena copy window client",
     "pool directory queue",
     "settle reserve object wait task",
     "recover check dump guard",

@@ -18,6 +18,7 @@
      │   └─ TableFullError                  a table is full, though bytes are free
      ├─ OutOfMemoryError (MemoryError) · OutOfDiskError (OSError)
      ├─ GetTimeoutError (TimeoutError)
+     ├─ SealTimeoutError (TimeoutError)     other processes can still write the array
      ├─ ResourceLimitError (ValueError)              init was asked for more than the machine has
      ├─ StoreLockedError (TimeoutError)     a stopped process holds the store's lock
      ├─ StoreCorruptError (RuntimeError)    the store itself is damaged and refuses use
@@ -99,6 +100,7 @@ __all__ = [
     "ResourceLimitError",
     "RpcError",
     "RuntimeEnvSetupError",
+    "SealTimeoutError",
     "SessionError",
     "StoreCorruptError",
     "StoreLockedError",
@@ -429,6 +431,10 @@ class OutOfDiskError(PlasmidError, OSError):
 
 class GetTimeoutError(PlasmidError, TimeoutError):
     """`get(timeout=...)` ran out of time."""
+
+
+class SealTimeoutError(PlasmidError, TimeoutError):
+    """`seal()` ran out of time: another process can still write the array. Its pid is named."""
 
 
 class ResourceLimitError(PlasmidError, ValueError):

@@ -1,6 +1,7 @@
 # Arena: one process's handle to the session's shared memory. Objects and waiting.
 
 from collections import namedtuple
+from weakref import WeakValueDictionary
 
 Client = namedtuple("Client", "slot epoch kind pid start_time")
 _UNSEALED = object()  # read() of an entry that has no value yet
@@ -15,8 +16,8 @@ cdef enum:
 cdef class Arena:
     """The arena of a session, mapped into this process, and this process's place in it.
 
-    `hooks` is the engine's: load(buffer, refs) makes a value of stored bytes, failed(error) raises
-    a stored exception, future(ref).
+    `hooks` is the engine's: load(buffer, refs, writable) makes a value of stored bytes,
+    failed(error) raises a stored exception, future(ref).
 
     Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
     next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
@@ -27,6 +28,11 @@ cdef class Arena:
     cdef readonly bytes session
     cdef public object hooks
     cdef bint _left, _ended
+    cdef object _leases  # slot -> Lease, weakly
+    cdef Py_ssize_t _unsealed  # of them
+
+    def __cinit__(self):
+        self._leases = WeakValueDictionary()
 
     @staticmethod
     def create(heap_bytes, cpus):
@@ -317,6 +323,86 @@ cdef class Arena:
         check(rc, "store references inside an object")
         return pending
 
+    def create_in_place(self, uint64_t nbytes):
+        """A Lease of a new object with room for nbytes of data, at DATA_OFFSET from its first byte,
+        after a header that is yet to be written. The data begins on a page and holds anything."""
+        pending = self.create_object(max(DATA_OFFSET + nbytes, _IN_PLACE_MINIMUM), ())
+        return _lease(self, (<Pending>pending).ref, nbytes)
+
+    @property
+    def is_in_place(self):
+        """Whether this process has any object that it, or another, is making in place."""
+        return self._unsealed > 0
+
+    def lease_of(self, ObjectRef ref not None):
+        """This process's lease of an object that has not been sealed, or None."""
+        found = self._leases.get(ref.slot)
+        if found is None or (<Lease>found).sealed or (<Lease>found).ref.generation != ref.generation:
+            return None
+        return found
+
+    def locate(self, data):
+        """Whose memory a contiguous buffer is: (reference, offset from the object's first byte).
+        None if it is not in the arena. Two comparisons for memory that is not."""
+        cdef Py_buffer view
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_ref ref
+        cdef uint64_t offset
+        cdef const char *at
+        cdef int rc
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        at = <const char *>view.buf
+        cdef uint64_t nbytes = view.len
+        PyBuffer_Release(&view)
+        rc = _c.pm_locate(a, at, nbytes, &ref, &offset)
+        if rc == _c.PM_OK:
+            return _new_ref(self, ref.slot, ref.generation), offset
+        if self._unsealed:
+            for found in list(self._leases.values()):
+                lease = <Lease>found
+                if not lease.sealed and lease._window.at <= at and (
+                    at + nbytes <= lease._window.at + lease.nbytes
+                ):
+                    return lease.ref, DATA_OFFSET + <uint64_t>(at - lease._window.at)
+        return None
+
+    def open(self, ObjectRef ref not None, uint64_t offset, uint64_t nbytes, bint writable=False):
+        """A memoryview of stored bytes that owns a pin: read-only; writable for an object that is
+        not sealed yet; with `writable` private. ObjectFreedError, ObjectCorruptedError if there are
+        no such bytes."""
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_view view
+        cdef uint64_t start = 0, length
+        self._own(ref)
+        if _c.pm_state(a, ref.slot) == _c.PM_PENDING:
+            length = a.entries[ref.slot].size.v - DATA_OFFSET
+            buffer = _lease(self, ref, length)
+            start = DATA_OFFSET
+        else:
+            buffer = None
+        if buffer is None:
+            check(_c.pm_look(a, ref.slot, &view), f"get the bytes of {ref!r}")
+            buffer = _new_buffer(self, ref.slot, &view)
+            length = view.size
+            if writable:
+                buffer = _private(self, ref.slot, &view)
+        if offset < start or offset - start > length or nbytes > length - (offset - start):
+            raise _exceptions.ObjectCorruptedError(
+                f"{nbytes} bytes at {offset} of {ref!r}, which has {start + length}"
+            )
+        return memoryview(buffer)[offset - start : offset - start + nbytes]
+
+    def free(self, ObjectRef ref not None):
+        """Give up the object's bytes, whoever has references. Reading it is ObjectFreedError from now
+        on. ValueError if it is still being written."""
+        cdef _c.pm_arena *a = self.live()
+        self._own(ref)
+        cdef int rc = _c.pm_free(a, _c.PM_TRY, ref.slot)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_free(a, _c.PM_WAIT, ref.slot)
+        check(rc, f"free {ref!r}")
+
     cdef _c.pm_ref _own(self, object ref) except *:
         cdef _c.pm_ref out
         if type(ref) is not ObjectRef:
@@ -343,30 +429,38 @@ cdef class Arena:
             return None
         return view.size
 
-    def read(self, ObjectRef ref not None):
-        """The value, or UNSEALED; a stored exception is raised by hooks.failed."""
+    def read(self, ObjectRef ref not None, bint writable=False):
+        """The value, or UNSEALED; a stored exception is raised by hooks.failed. writable: buffers
+        are private copies, made page by page as they are written."""
         self._own(ref)
         self.live()
-        return self._read(ref.slot, True)
+        return self._read(ref.slot, writable)
 
-    cdef object _read(self, uint64_t slot, bint raising):
+    cdef object _read(self, uint64_t slot, bint writable):
         """Of an entry that this process holds, or that a task it runs takes as an argument."""
         cdef _c.pm_view view
         cdef uint64_t i
-        cdef object value
-        if _c.pm_look(self._a, slot, &view) != _c.PM_OK:
+        cdef object value, buffer
+        cdef int rc = _c.pm_look(self._a, slot, &view)
+        if rc == _c.PM_ESTATE:
             return _UNSEALED
+        check(rc, "get")
         if view.is_inline and view.size and (<const unsigned char *>view.data)[0] < TAG_END:
             value = decode_small(<const unsigned char *>view.data, view.size)
         else:
+            # The pin before the references inside: free() takes away neither while it is there.
+            buffer = None if view.is_inline and not view.nrefs else _new_buffer(self, slot, &view)
             refs = [self._hold(view.refs[i]) for i in range(view.nrefs)] if view.nrefs else ()
-            if view.is_inline:
+            if writable and view.state == _c.PM_SEALED:
+                buffer = _private(self, slot, &view)
+                value = self.hooks.load(buffer, refs, True)
+            elif view.is_inline:
                 value = self.hooks.load(
                     PyBytes_FromStringAndSize(<const char *>view.data, view.size), refs
                 )
             else:
-                value = self.hooks.load(_new_buffer(self, slot, &view), refs)
-        if view.state == _c.PM_FAILED and raising:
+                value = self.hooks.load(buffer, refs)
+        if view.state == _c.PM_FAILED:
             return self.hooks.failed(value)
         return value
 
@@ -421,6 +515,56 @@ cdef class Arena:
             return False
         check(rc, "name an object")
         return True
+
+    def keep(self, ObjectRef ref not None, bytes key):
+        """Give an object a key that keeps it alive, until unkeep(). False if another object has it."""
+        cdef _c.pm_arena *a = self.live()
+        cdef const unsigned char *raw = _key(key)
+        self._own(ref)
+        cdef int rc = _c.pm_keep(a, _c.PM_TRY, ref.slot, raw)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_keep(a, _c.PM_WAIT, ref.slot, raw)
+        if rc == _c.PM_EEXISTS:
+            return False
+        check(rc, "keep an object")
+        return True
+
+    def unkeep(self, bytes key):
+        """Forget a key of keep(). False if there is none."""
+        cdef _c.pm_arena *a = self.live()
+        cdef const unsigned char *raw = _key(key)
+        cdef int rc = _c.pm_unkeep(a, _c.PM_TRY, raw)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_unkeep(a, _c.PM_WAIT, raw)
+        if rc == _c.PM_ENOTFOUND:
+            return False
+        check(rc, "forget a key")
+        return True
+
+    def kept(self):
+        """The objects that keep() keeps. Cost: the lock once per 256 keys ever used at a time."""
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_ref refs[64]
+        cdef uint64_t start = 0, n, i
+        cdef int rc = _c.PM_OK
+        found = []
+        while rc != _c.PM_ENOTFOUND:
+            n = 64
+            rc = _c.pm_kept(a, _c.PM_TRY, &start, refs, &n)
+            while again(rc):
+                n = 64
+                with nogil:
+                    rc = _c.pm_kept(a, _c.PM_WAIT, &start, refs, &n)
+            if rc != _c.PM_ENOTFOUND:
+                check(rc, "list kept objects")
+            for i in range(n):
+                try:
+                    found.append(self._hold(refs[i]))
+                except _exceptions.ObjectLostError:
+                    pass  # forgotten since it was listed
+        return found
 
     # ---- waiting
 

@@ -19,7 +19,10 @@ cdef extern from "plasmid.h" nogil:
         PM_EFORKED
         PM_EALIVE
         PM_EFAILED
+        PM_ESTATE
         PM_EWORK
+        PM_EFREED
+        PM_ELEASED
         PM_INLINE
         PM_TASK_INLINE
         PM_KEY
@@ -40,6 +43,7 @@ cdef extern from "plasmid.h" nogil:
         PM_PENDING
         PM_SEALED
         PM_FAILED
+        PM_FREED
 
     int64_t PM_CAUSE_UNKNOWN
     uint64_t PM_RETRY_ALWAYS
@@ -60,6 +64,9 @@ cdef extern from "plasmid.h" nogil:
         uint64_t heap_bytes
         pm_j64 cpu_free
 
+    ctypedef struct pm_entry_shm:
+        pm_j64 size
+
     ctypedef struct pm_arena:
         int fd
         int bell
@@ -67,6 +74,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t epoch
         pm_header_shm *h
         pm_client_shm *clients
+        pm_entry_shm *entries
 
     ctypedef struct pm_ref:
         uint64_t slot
@@ -79,6 +87,11 @@ cdef extern from "plasmid.h" nogil:
         uint64_t size
         const pm_ref *refs
         uint64_t nrefs
+
+    ctypedef struct pm_window:
+        char *at
+        uint64_t len
+        uint64_t offset
 
     ctypedef struct pm_task_argument:
         uint64_t slot
@@ -181,6 +194,21 @@ cdef extern from "plasmid.h" nogil:
     pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
     int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)
+    int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
+    int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char *key)
+    int pm_kept(pm_arena *a, pm_patience how, uint64_t *start, pm_ref *out, uint64_t *n)
+    int pm_free(pm_arena *a, pm_patience how, uint64_t slot)
+    int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset)
+
+    int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
+    int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
+    int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+    int pm_window_open(
+        pm_arena *a, uint64_t slot, uint64_t start, uint64_t len, bint is_private, pm_window *out
+    )
+    int pm_window_freeze(pm_arena *a, pm_window *w)
+    int pm_window_thaw(pm_window *w)
+    void pm_window_close(const pm_window *w)
 
     int pm_wait(
         pm_arena *a,

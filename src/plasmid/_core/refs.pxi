@@ -131,8 +131,9 @@ cdef class Buffer:
 
 
 cdef Buffer _new_buffer(Arena arena, uint64_t slot, const _c.pm_view *view):
-    """A buffer over a sealed block of an entry that this process holds."""
-    check(_c.pm_pin(arena._a, slot), "pin")
+    """A buffer over a sealed block of an entry that this process holds. ObjectFreedError if it was
+    freed after it was looked at."""
+    check(_c.pm_pin(arena._a, slot), "get")
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer._arena = arena
     buffer._slot = slot

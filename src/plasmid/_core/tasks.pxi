@@ -140,7 +140,7 @@ cdef class Running:
         holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(
             _c.pm_ref_of(self._arena._a, slot)
         )
-        return self._arena._read(slot, True)
+        return self._arena._read(slot, False)
 
     def kept_refs(self):
         """References of the arguments that it does not wait for: those inside of values, in their
