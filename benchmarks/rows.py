@@ -59,6 +59,12 @@ def times(name: str, what: str, bench: str, metric: str, reach: float, floor: st
     )
 
 
+def at_most_times(name: str, what: str, bench: str, metric: str, reach: float, floor: str) -> Row:
+    return Row(
+        name, what, bench, metric, reach, f"x {floor}", False, floor=floor, against=Against.TIMES
+    )
+
+
 # A growth up to this is called linear: neighbouring tenths of one run differ by as much on a
 # machine that does other things, too.
 LINEAR = 1.3
@@ -99,6 +105,32 @@ ROWS = [
     most("first-result", "init to the first result", "start", "first_result", 400, "ms"),
     most("idle-cpu", "CPU time of a session, idle 10 s", "idle", "idle_cpu", 1, "ms"),
     most("idle-memory", "memory of an idle worker (PSS)", "idle", "idle_pss", 60, "MB"),
+    at_most_times("put-frame", "put, 10 floats x 1e6", "frames", "put_frame", 1.15, "copy"),
+    most("get-frame", "get of that frame", "frames", "get_frame", 200, "us"),
+    at_most_times("put-strings", "put, str column of 1e6", "frames", "put_strings", 1.3, "copy"),
+    most("get-strings", "get of that frame", "frames", "get_strings", 300, "us"),
+    most("put-array", "put of an array of 10 items", "frames", "put_array", 3, "us"),
+    most("get-array", "get of it", "frames", "get_array", 2, "us"),
+    most("put-arrays", "put of a dict of 1,000 arrays", "frames", "put_arrays", 2, "ms"),
+    most("get-arrays", "get of it", "frames", "get_arrays", 2, "ms"),
+    at_most_times("put-list", "put of a list of 1e6 ints", "frames", "put_list", 1.1, "copy"),
+    most("in-place", "seal of 1 GB made in place, get", "in_place", "in_place", 100, "us"),
+    most("get-boxed", "get of a list of 10,000 refs", "refs", "get_boxed", 0.01, "s"),
+    most("many-arguments", "a task with 10,000 refs", "refs", "many_arguments", 0.3, "s"),
+    most("many-returns", "a task with 3,000 returns", "refs", "many_returns", 0.3, "s"),
+    most("get-many", "get of 10,000 objects", "refs", "get_many", 0.3, "s"),
+    Row(
+        "threads",
+        "8 threads in each of 2 processes putting",
+        "refs",
+        "threads",
+        1.0,
+        "x bytearrays",
+        at_least=True,
+        contender="threads",
+        floor="bytearray",
+        against=Against.TIMES,
+    ),
 ]
 for stored, number in (("objects", "1,000,000 objects"), ("tasks", "100,000 queued tasks")):
     for metric, what in (

@@ -9,6 +9,7 @@ from plasmid import _platform as _platform  # isort: split
 from plasmid import _private as _private
 from plasmid import exceptions, experimental, util
 from plasmid.api import available_resources, cluster_resources, get, nodes, put, wait
+from plasmid.buffers import create, empty, empty_like, explain, get_buffer, seal
 from plasmid.remote import remote
 from plasmid.session import init, is_initialized, shutdown
 
@@ -23,14 +24,20 @@ __all__ = [
     "__version__",
     "available_resources",
     "cluster_resources",
+    "create",
+    "empty",
+    "empty_like",
     "exceptions",
     "experimental",
+    "explain",
     "get",
+    "get_buffer",
     "init",
     "is_initialized",
     "nodes",
     "put",
     "remote",
+    "seal",
     "shutdown",
     "util",
     "wait",

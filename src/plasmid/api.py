@@ -42,13 +42,20 @@ def put(value: Any, *, _owner: object = None, _tensor_transport: str | None = No
     return engine.put(value)
 
 
-def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
+def get(
+    object_refs: Any,
+    *,
+    timeout: float | None = None,
+    writable: bool = False,
+    _use_object_store: bool = False,
+) -> Any:
     """The value of a reference; for a list or a dict of references, that of each of them.
 
     A list gives a list, a dict whose values are references a dict with the same keys.
 
     Waits until all are there. Arrays, tables and other large buffers are read-only views of shared
-    memory: nothing is copied, and the memory stays as long as the view.
+    memory: nothing is copied, and the memory stays as long as the view. With `writable` they are
+    private: pages are copied as they are written, and nobody else sees the change.
 
     If the task that was to make it raised, `get` raises that error: a RayTaskError that is also an
     instance of the class that the task raised. GetTimeoutError after `timeout` seconds; 0: only
@@ -62,11 +69,11 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     GIL, and Ctrl-C interrupts it. A worker that waits here lends its CPU to other tasks.
     """
     if timeout is not None:
-        timeout = None if timeout == -1 else _seconds("get", timeout)
+        timeout = None if timeout == -1 else seconds("get", timeout)
     engine = current.engine
     if type(object_refs) is engine.ref_type:
-        return engine.get_one(object_refs, timeout)
-    return _get_others(object_refs, timeout)
+        return engine.get_one(object_refs, timeout, writable)
+    return _get_others(object_refs, timeout, writable)
 
 
 def wait(
@@ -96,7 +103,7 @@ def wait(
         if type(ref) is not ref_type:
             raise TypeError(f"wait: expected a list of ObjectRefs, but {_brief(ref)} is in it")
     if timeout is not None:
-        timeout = _seconds("wait", timeout)
+        timeout = seconds("wait", timeout)
     if not ray_waitables:
         return [], []
     if len(set(ray_waitables)) < len(ray_waitables):
@@ -129,18 +136,18 @@ def nodes() -> list[dict[str, Any]]:
     return current.engine.nodes()
 
 
-def _get_others(what: Any, timeout: float | None) -> Any:
+def _get_others(what: Any, timeout: float | None, writable: bool) -> Any:
     """`get` of anything but a ref known at once."""
     engine = current.get_engine()
     if type(what) is engine.ref_type:
-        return engine.get_one(what, timeout)
+        return engine.get_one(what, timeout, writable)
     # A list or dict of refs is what it says, even if it is a resolved argument: Ray gets those,
     # too.
     if isinstance(what, list):
         if _all_refs(what, engine):
-            return engine.get(what, timeout)
+            return engine.get(what, timeout, writable)
     elif isinstance(what, dict) and _all_refs(what.values(), engine):
-        return dict(zip(what, engine.get(list(what.values()), timeout), strict=True))
+        return dict(zip(what, engine.get(list(what.values()), timeout, writable), strict=True))
     if engine.is_resolved_argument(what):
         return what
     if isinstance(what, (list, dict)):
@@ -149,6 +156,13 @@ def _get_others(what: Any, timeout: float | None) -> Any:
         f"get: {_brief(what)} is neither an ObjectRef nor a list of ObjectRefs nor a dict with "
         "ObjectRefs as values"
     )
+
+
+def get_one_ref(operation: str, what: Any, timeout: float | None) -> tuple[ObjectRef, float | None]:
+    """Check what a call that takes exactly one reference was given."""
+    if type(what) is not current.get_engine().ref_type:
+        raise TypeError(f"{operation}: expected an ObjectRef, got {_brief(what)}")
+    return what, None if timeout is None else seconds(operation, timeout)
 
 
 def _all_refs(values: Any, engine: Engine) -> bool:
@@ -168,7 +182,7 @@ def _refuse_put_option(owner: object) -> NoReturn:
     raise NotSupportedError("put: the only _tensor_transport is 'object_store'")
 
 
-def _seconds(operation: str, timeout: Any) -> float | None:
+def seconds(operation: str, timeout: Any) -> float | None:
     """`timeout` as the engine takes it."""
     if isinstance(timeout, str) or not hasattr(timeout, "__float__"):
         raise TypeError(

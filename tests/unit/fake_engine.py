@@ -45,7 +45,7 @@ class FakeEngine(Engine):
         self.futures[ref].set_result(value)
         return ref
 
-    def get_one(self, ref: Ref, timeout: float | None) -> Any:
+    def get_one(self, ref: Ref, timeout: float | None, writable: bool = False) -> Any:
         self.timeouts.append(timeout)
         if ref not in self.futures:
             raise SessionError(f"get: {ref!r} is of another session")
@@ -56,8 +56,24 @@ class FakeEngine(Engine):
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
-    def get(self, refs: list[Ref], timeout: float | None) -> list[Any]:
-        return [self.get_one(ref, timeout) for ref in refs]
+    def get(self, refs: list[Ref], timeout: float | None, writable: bool = False) -> list[Any]:
+        return [self.get_one(ref, timeout, writable) for ref in refs]
+
+    def get_buffer(self, ref: Ref, timeout: float | None) -> memoryview:
+        return memoryview(self.get_one(ref, timeout))
+
+    def explain(self, ref: Ref, timeout: float | None) -> Any:
+        return repr(self.get_one(ref, timeout))
+
+    def empty(self, shape: Any, dtype: Any, order: str) -> Any:
+        return (shape, dtype, order)
+
+    def create(self, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
+
+    def seal(self, value: Any, timeout: float | None) -> Any:
+        self.timeouts.append(timeout)
+        return self.put(value)
 
     def wait(
         self, refs: list[Ref], num_returns: int, timeout: float | None

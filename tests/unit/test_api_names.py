@@ -20,14 +20,20 @@ NAMES = [
     "__version__",
     "available_resources",
     "cluster_resources",
+    "create",
+    "empty",
+    "empty_like",
     "exceptions",
     "experimental",
+    "explain",
     "get",
+    "get_buffer",
     "init",
     "is_initialized",
     "nodes",
     "put",
     "remote",
+    "seal",
     "shutdown",
     "util",
     "wait",
@@ -43,7 +49,7 @@ def run(program: str) -> str:
 def test_all_is_what_the_package_offers() -> None:
     assert plasmid.__all__ == NAMES
     public = {name for name in vars(plasmid) if not name.startswith("_")}
-    submodules = {"api", "engine", "options", "session", "annotations", "TYPE_CHECKING"}
+    submodules = {"api", "buffers", "engine", "options", "session", "annotations", "TYPE_CHECKING"}
     assert public - submodules - set(NAMES) <= {"serialize", "runtime", "cli", "demo"}
 
 

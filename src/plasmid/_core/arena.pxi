@@ -329,15 +329,14 @@ cdef class Arena:
         pending = self.create_object(max(DATA_OFFSET + nbytes, _IN_PLACE_MINIMUM), ())
         return _lease(self, (<Pending>pending).ref, nbytes)
 
-    @property
-    def is_in_place(self):
-        """Whether this process has any object that it, or another, is making in place."""
+    def in_place(self):
+        """Whether this process has a lease of any object that has not been sealed."""
         return self._unsealed > 0
 
     def lease_of(self, ObjectRef ref not None):
         """This process's lease of an object that has not been sealed, or None."""
         found = self._leases.get(ref.slot)
-        if found is None or (<Lease>found).sealed or (<Lease>found).ref.generation != ref.generation:
+        if found is None or (<Lease>found).sealed or found.ref.generation != ref.generation:
             return None
         return found
 
@@ -384,6 +383,8 @@ cdef class Arena:
             check(_c.pm_look(a, ref.slot, &view), f"get the bytes of {ref!r}")
             buffer = _new_buffer(self, ref.slot, &view)
             length = view.size
+            if view.is_inline and not writable:  # the entry itself is not for users' eyes
+                buffer = PyBytes_FromStringAndSize(<const char *>view.data, view.size)
             if writable:
                 buffer = _private(self, ref.slot, &view)
         if offset < start or offset - start > length or nbytes > length - (offset - start):
@@ -392,9 +393,29 @@ cdef class Arena:
             )
         return memoryview(buffer)[offset - start : offset - start + nbytes]
 
+    def small_bytes(self, ObjectRef ref not None):
+        """What stands after the tag of a value that put_small() stored; None for other objects."""
+        cdef _c.pm_view view
+        self._own(ref)
+        check(_c.pm_look(self.live(), ref.slot, &view), f"get the bytes of {ref!r}")
+        if not view.is_inline or view.size == 0 or (<const unsigned char *>view.data)[0] >= TAG_END:
+            return None
+        return PyBytes_FromStringAndSize(<const char *>view.data + 1, view.size - 1)
+
+    def contained(self, ObjectRef ref not None):
+        """The references that a sealed object contains, in order."""
+        cdef _c.pm_view view
+        cdef uint64_t i
+        self._own(ref)
+        check(_c.pm_look(self.live(), ref.slot, &view), f"read {ref!r}")
+        if view.nrefs == 0:
+            return []
+        pin = _new_buffer(self, ref.slot, &view)  # free() takes none of them away meanwhile
+        return [self._hold(view.refs[i]) for i in range(view.nrefs)]
+
     def free(self, ObjectRef ref not None):
-        """Give up the object's bytes, whoever has references. Reading it is ObjectFreedError from now
-        on. ValueError if it is still being written."""
+        """Give up the object's bytes, whoever has references. Reading it is ObjectFreedError from
+        now on. ValueError if it is still being written."""
         cdef _c.pm_arena *a = self.live()
         self._own(ref)
         cdef int rc = _c.pm_free(a, _c.PM_TRY, ref.slot)
@@ -517,7 +538,8 @@ cdef class Arena:
         return True
 
     def keep(self, ObjectRef ref not None, bytes key):
-        """Give an object a key that keeps it alive, until unkeep(). False if another object has it."""
+        """Give an object a key that keeps it alive, until unkeep(). False if another object has
+        it."""
         cdef _c.pm_arena *a = self.live()
         cdef const unsigned char *raw = _key(key)
         self._own(ref)

@@ -28,6 +28,11 @@ else:
 __all__ = ["Engine", "FunctionHandle", "SessionConfig", "TaskOptions"]
 
 
+SEAL_SECONDS = 10.0
+"""So long `put`, and the results of tasks, wait until no other process can write an array that is
+being made in place."""
+
+
 class _Record:
     """Named values, compared and shown by value. Threads share them: never changed."""
 
@@ -145,8 +150,9 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
-        """The value of `ref`: `get([ref], timeout)[0]`, faster. Arrays are views of the store.
+    def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
+        """The value of `ref`: `get([ref], timeout)[0]`, faster. Arrays are views of the store;
+        `writable`: private copy-on-write views.
 
         `ref` is of `ref_type`; it may be another session's (ObjectLostError). `timeout`: seconds >=
         0, None: for ever. Blocks until the object is there. GetTimeoutError, ObjectLostError,
@@ -155,10 +161,36 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def get(self, refs: list[ObjectRef], timeout: float | None) -> list[Any]:
+    def get(
+        self, refs: list[ObjectRef], timeout: float | None, writable: bool = False
+    ) -> list[Any]:
         """The values of `refs`, which may repeat, in their order, after one wait for all.
 
         Raises the error of the first in the list that failed; otherwise as `get_one`.
+        """
+
+    @abstractmethod
+    def get_buffer(self, ref: ObjectRef, timeout: float | None) -> memoryview:
+        """The stored bytes of the value itself, read-only. Blocks and raises as `get_one`, but does
+        not raise an exception that is the value."""
+
+    @abstractmethod
+    def explain(self, ref: ObjectRef, timeout: float | None) -> Any:
+        """How the object is stored; see `plasmid.explain`."""
+
+    @abstractmethod
+    def empty(self, shape: Any, dtype: Any, order: str) -> Any:
+        """A writable numpy array in the store, which `put` and `seal` do not copy."""
+
+    @abstractmethod
+    def create(self, nbytes: int) -> memoryview:
+        """The same for bytes."""
+
+    @abstractmethod
+    def seal(self, value: Any, timeout: float | None) -> ObjectRef:
+        """Make what `empty` or `create` returned, or a view of it, immutable: its reference.
+
+        Waits until no other process can write it: SealTimeoutError. ValueError for other values.
         """
 
     @abstractmethod

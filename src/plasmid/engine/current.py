@@ -131,10 +131,27 @@ class _NotStarted(Engine):
             raise TypeError(f"put: {value!r} is a reference of an earlier session")
         return new.put(value)
 
-    def get_one(self, ref: ObjectRef, timeout: float | None) -> Any:
+    def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         raise self.error()
 
-    def get(self, refs: list[ObjectRef], timeout: float | None) -> list[Any]:
+    def get(
+        self, refs: list[ObjectRef], timeout: float | None, writable: bool = False
+    ) -> list[Any]:
+        raise self.error()
+
+    def get_buffer(self, ref: ObjectRef, timeout: float | None) -> memoryview:
+        raise self.error()
+
+    def explain(self, ref: ObjectRef, timeout: float | None) -> Any:
+        raise self.error()
+
+    def empty(self, shape: Any, dtype: Any, order: str) -> Any:
+        return get_engine().empty(shape, dtype, order)
+
+    def create(self, nbytes: int) -> memoryview:
+        return get_engine().create(nbytes)
+
+    def seal(self, value: Any, timeout: float | None) -> ObjectRef:
         raise self.error()
 
     def wait(

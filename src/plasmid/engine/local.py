@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 
 from plasmid import serialize
 from plasmid._core import core
-from plasmid.engine import packing
-from plasmid.engine.base import Engine, SessionConfig, TaskOptions
+from plasmid.engine import inplace, packing
+from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.running import (
     RunningTask,
@@ -113,6 +113,7 @@ class LocalEngine(Engine):
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
         arena.hooks = self
         core.set_current(arena)
+        serialize.use_store(arena)
 
     # ---- what the core calls
 
@@ -131,19 +132,59 @@ class LocalEngine(Engine):
 
     def put(self, value: Any) -> core.ObjectRef:
         ref = self._arena.put_small(value)
+        if ref is None and self._arena.in_place():
+            lease = inplace.lease_of(value)
+            if lease is not None:
+                ref = inplace.seal(self._arena, lease, value, SEAL_SECONDS)
         return packing.store(self._arena, value).seal() if ref is None else ref
 
-    def get_one(self, ref: core.ObjectRef, timeout: float | None) -> Any:
-        value = self._arena.read(ref)
+    def get_one(self, ref: core.ObjectRef, timeout: float | None, writable: bool = False) -> Any:
+        value = self._arena.read(ref, writable)
         if value is core.UNSEALED:
             self._await_all([ref], timeout)
-            value = self._arena.read(ref)
+            value = self._arena.read(ref, writable)
         return value
 
-    def get(self, refs: list[core.ObjectRef], timeout: float | None) -> list[Any]:
+    def get(
+        self, refs: list[core.ObjectRef], timeout: float | None, writable: bool = False
+    ) -> list[Any]:
         self._await_all(refs, timeout)
         read = self._arena.read
-        return [read(ref) for ref in refs]
+        return [read(ref, writable) for ref in refs]
+
+    def get_buffer(self, ref: core.ObjectRef, timeout: float | None) -> memoryview:
+        self._await_all([ref], timeout)
+        small = self._arena.small_bytes(ref)
+        if small is not None:
+            return memoryview(small)
+        start, nbytes = serialize.body(self._stored(ref))
+        return self._arena.open(ref, start, nbytes)
+
+    def explain(self, ref: core.ObjectRef, timeout: float | None) -> serialize.Explanation:
+        self._await_all([ref], timeout)
+        small = self._arena.small_bytes(ref)
+        if small is not None:
+            return serialize.explain_small(self._arena.read(ref), len(small))
+        return serialize.describe(self._stored(ref), self._arena.contained(ref))
+
+    def _stored(self, ref: core.ObjectRef) -> memoryview:
+        return self._arena.open(ref, 0, self._arena.size_of(ref) or 0)
+
+    def empty(self, shape: Any, dtype: Any, order: str) -> Any:
+        return inplace.empty(self._arena, shape, dtype, order)
+
+    def create(self, nbytes: int) -> memoryview:
+        return inplace.create(self._arena, nbytes)
+
+    def seal(self, value: Any, timeout: float | None) -> core.ObjectRef:
+        lease = inplace.lease_of(value)
+        if lease is None:
+            raise ValueError(
+                "seal: this is no array of empty() or create() that is still being written; put() "
+                "stores any value"
+            )
+        ref = inplace.seal(self._arena, lease, value, timeout)
+        return packing.store(self._arena, value).seal() if ref is None else ref
 
     def wait(
         self, refs: list[core.ObjectRef], num_returns: int, timeout: float | None
@@ -378,6 +419,7 @@ class LocalEngine(Engine):
         if session is None:
             return
         core.set_current(None)
+        serialize.use_store(None)
         futures = self._futures
         try:
             session.close()

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from plasmid import serialize
 from plasmid._core import core
+from plasmid.engine import inplace
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any], tuple[int | str, ...], Any]
 
@@ -33,8 +34,16 @@ class _Gather:
 
 
 def store(arena: core.Arena, value: Any) -> core.Pending:
-    """`value` as a pending object, written and not yet sealed."""
-    return _written(arena, serialize.plan(value))
+    """`value` as a pending object, written and not yet sealed. Arrays inside that were being made
+    in place are sealed."""
+    return _written(arena, _plan_immutable(arena, value))
+
+
+def _plan_immutable(arena: core.Arena, value: Any) -> serialize.Plan:
+    plan = serialize.plan(value)
+    if arena.in_place():
+        inplace.seal_parts(arena, plan.refs)
+    return plan
 
 
 def _written(arena: core.Arena, plan: serialize.Plan) -> core.Pending:
@@ -48,7 +57,7 @@ def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
     small = core.encode(value)
     if small is not None:
         return small
-    plan = serialize.plan(value)
+    plan = _plan_immutable(arena, value)
     if plan.refs or plan.nbytes > core.INLINE_BYTES:
         return _written(arena, plan)
     gathered = _Gather(plan.nbytes)

@@ -16,6 +16,8 @@ This package knows nothing of the arena. It needs two small things from the laye
     failure.py    which attribute was it that could not be pickled
     recipe.py     how to rebuild one exception
     reducers.py   how types of ours and of libraries go into a pickle
+    sharing.py    memory that lies in the store already
+    inspect.py    how a stored object is stored
     layout.py     the stored header, the Plan                           (calls nothing)
 
 Importing it loads neither numpy, pyarrow, pandas nor cloudpickle; each is loaded by the first
@@ -25,18 +27,26 @@ value that needs it.
 from __future__ import annotations
 
 from .by_value import dumps_function, loads_function
+from .inspect import Explanation, describe, explain_small
 from .layout import Plan, Writer
 from .reducers import deregister_reducer, register_reducer, register_ref_type
-from .value import load, plan
+from .sharing import use_store
+from .value import body, in_place_buffer_header, load, plan
 
 __all__ = [
+    "Explanation",
     "Plan",
     "Writer",
+    "body",
     "deregister_reducer",
+    "describe",
     "dumps_function",
+    "explain_small",
+    "in_place_buffer_header",
     "load",
     "loads_function",
     "plan",
     "register_reducer",
     "register_ref_type",
+    "use_store",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from . import pickled, reducers
+from . import pickled, reducers, sharing
 from .layout import (
     ARROW,
     HEAD_ARROW,
@@ -33,10 +33,12 @@ _OPTIONS = pa.ipc.IpcWriteOptions(allow_64bit=True)
 
 
 def plan(value: Any) -> Plan:
-    """A plan of kind ARROW; of kind PICKLE for types whose class only their pickle keeps."""
+    """A plan of kind ARROW; of kind PICKLE for types whose class only their pickle keeps, and for
+    memory that lies in the store already, which a pickle can share."""
     shape = _shape_of(value)
     tabular = value if shape in (_TABLE, _BATCH) else _as_column(value)
-    stream = None if any(map(_is_python_type, tabular.schema.types)) else _encode(tabular)
+    by_pickle = any(map(_is_python_type, tabular.schema.types)) or _is_in_store(tabular)
+    stream = None if by_pickle else _encode(tabular)
     if stream is None:
         return pickled.plan(value)
     size = HEADER + stream.nbytes
@@ -46,7 +48,7 @@ def plan(value: Any) -> Plan:
     return Plan(size, ((0, header), (HEADER, stream)))
 
 
-def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool) -> Any:
     """The value; its buffers are views of `buffer` that keep it alive."""
     shape = HEAD_ARROW.unpack_from(view)[4]
     try:
@@ -61,13 +63,28 @@ def reduce_array(array: Any) -> Any:
     pyarrow's own pickling stores whole buffers, out of band and uncopied; but a small slice
     would drag along all of what it was cut from, so slices go as an IPC stream.
     """
-    if array.get_total_buffer_size() <= 1.1 * array.nbytes + 64:
+    if array.get_total_buffer_size() <= 1.1 * array.nbytes + 64 or _has_shared(array):
         return array.__reduce__()
     column = _as_column(array)
     stream = None if _is_python_type(array.type) else _encode(column)
     if stream is None:
         return array.__reduce__()
     return _decode, (pickle.PickleBuffer(stream), _ARRAY)
+
+
+def _is_in_store(tabular: Any) -> bool:
+    if not sharing.is_asked(tabular.nbytes):
+        return False
+    chunks = (
+        chunk
+        for column in tabular.columns
+        for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else (column,))
+    )
+    return any(map(_has_shared, chunks))
+
+
+def _has_shared(array: Any) -> bool:
+    return any(buffer and sharing.find(buffer, buffer.size) for buffer in array.buffers())
 
 
 class _Pieces:

@@ -5,7 +5,7 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
 
     +0   magic    4 bytes  b"PLSM"
     +4   version  u16      VERSION; another one is refused
-    +6   kind     u16      RAW, PICKLE, TENSOR or ARROW
+    +6   kind     u16      RAW, PICKLE, TENSOR, ARROW or BUFFER
     +8   size     u64      of everything stored, header included
     +16  48 bytes          by kind; bytes not named below are zero
 
@@ -15,9 +15,11 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
     PICKLE  any value
     +16  pickle   u64      length of the pickle
     +24  buffers  u64      out-of-band buffers
-    +32  refs     u64      references to other objects that the value holds
-    +64  per buffer        offset u64, length u64
-    then the pickle (protocol 5), then the buffers
+    +32  refs     u64      references to other objects that the value holds, and after them those
+                           to objects whose memory it shares
+    +64  per buffer        source u64, offset u64, length u64
+    then the pickle (protocol 5), then the buffers whose source is 0. Those with source k lie in
+    the stored bytes of the k-th reference, at offset from the first of them
 
     TENSOR  a numpy.ndarray
     +16  ndim     u8       dimensions, if the header describes the array alone
@@ -28,11 +30,15 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
     +56  data     u64      offset of the array's memory
     +64  extension         pickle of (dtype, shape, strides): for more than 3 dimensions, for
                            other dtypes (structured, subarray) and other orders of the axes
-    then, at data, the memory of the array, without gaps
+    then, at data, the memory of the array, without gaps. An array made in place has data = 4096
 
     ARROW   a pyarrow Table, RecordBatch, Array or ChunkedArray
     +16  shape    u64      which of them, in this order, from 0
     +64  an Arrow IPC stream; arrays are its only column
+
+    BUFFER  bytes that were written in place; read as a memoryview
+    +16  data     u64      offset of the first
+    then, at data, the bytes
 """
 
 from __future__ import annotations
@@ -44,14 +50,18 @@ from typing import Any, Final, Protocol, TypeAlias
 from plasmid.exceptions import ObjectCorruptedError
 
 MAGIC: Final = b"PLSM"
-VERSION: Final = 1
-RAW, PICKLE, TENSOR, ARROW = 1, 2, 3, 4
+VERSION: Final = 2
+RAW, PICKLE, TENSOR, ARROW, BUFFER = 1, 2, 3, 4, 5
 
 HEADER: Final = 64
 HEAD: Final = struct.Struct("<4sHHQ48x")
 HEAD_PICKLE: Final = struct.Struct("<4sHHQQQQ24x")
 HEAD_TENSOR: Final = struct.Struct("<4sHHQBcxxI8sqqqQ")
 HEAD_ARROW: Final = struct.Struct("<4sHHQQ40x")
+HEAD_BUFFER: Final = struct.Struct("<4sHHQQ40x")
+
+DATA_OFFSET: Final = 4096
+"""Of data written in place: on a page of its own."""
 
 # Anything that memoryview() takes; typing has a name for it only from Python 3.12 on.
 Bytes: TypeAlias = Any

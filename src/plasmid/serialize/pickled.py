@@ -24,11 +24,11 @@ import copyreg
 import pickle
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
-from . import by_value, reducers
+from . import by_value, reducers, sharing
 from .layout import (
     HEAD_PICKLE,
     HEADER,
@@ -45,6 +45,7 @@ from .layout import (
 from .recipe import reduce_exception
 
 _SPECIAL = (FunctionType, type, BaseException)
+PLACE = struct.Struct("<3Q")  # source, offset, length of a buffer
 
 
 class _Chunks(list[Bytes]):
@@ -98,11 +99,14 @@ class _Job(pickle.Pickler):
 
 
 class _Loading(threading.local):
+    """What is being unpickled by this thread, for functions that the pickle calls."""
+
     refs: Sequence[Any] = ()
+    writable = False
 
 
 _idle: list[_Job] = []
-_loading = _Loading()
+loading = _Loading()
 
 
 def plan(value: Any) -> Plan:
@@ -129,24 +133,25 @@ def plan(value: Any) -> Plan:
     return Plan(size, ((0, header + data),))
 
 
-def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool) -> Any:
     """The value of a stored object of kind PICKLE."""
     length, buffers, references = HEAD_PICKLE.unpack_from(view)[4:]
-    start = HEADER + 16 * buffers
+    start = HEADER + PLACE.size * buffers
     if start + length > size:
         raise corrupted(f"a pickle of {length} bytes with {buffers} buffers in {size} bytes")
     if references != len(refs):
         raise corrupted(f"it holds {references} references, {len(refs)} were given")
     data = view[start : start + length]
     try:
-        if not buffers and not references:
+        if not buffers and not references and not writable:
             return pickle.loads(data)
-        outside = _out_of_band(view, size, buffers)
-        before, _loading.refs = _loading.refs, refs
+        outside = _out_of_band(view, size, buffers, refs, writable)
+        before = loading.refs, loading.writable
+        loading.refs, loading.writable = refs, writable
         try:
             return pickle.loads(data, buffers=outside)
         finally:
-            _loading.refs = before
+            loading.refs, loading.writable = before
     except (pickle.UnpicklingError, EOFError) as error:
         raise corrupted(str(error)) from error
 
@@ -165,37 +170,54 @@ def _plan_by_value(value: Any) -> Plan:
 
 def _assemble(chunks: list[Bytes], buffers: list[pickle.PickleBuffer], refs: list[Any]) -> Plan:
     pieces: list[Piece] = []
-    start = offset = HEADER + 16 * len(buffers)
+    owners: dict[Any, int] = {}  # reference whose memory is shared -> its place among all, from 1
+    start = offset = HEADER + PLACE.size * len(buffers)
     for chunk in chunks:
         pieces.append((offset, memoryview(chunk)))  # a view: a bytearray cannot be resized now
         offset += len(chunk)
     length = offset - start
-    places: list[int] = []
+    places: list[bytes] = []
     for buffer in buffers:
-        offset = aligned(offset)
         data: Any = buffer.raw()
         if type(data.obj) is Stream:
             data = data.obj
+        elif found := sharing.find(data, data.nbytes):
+            owner = owners.setdefault(found[0], len(refs) + len(owners) + 1)
+            places.append(PLACE.pack(owner, found[1], data.nbytes))
+            continue
+        offset = aligned(offset)
         pieces.append((offset, data))
-        places += (offset, data.nbytes)
+        places.append(PLACE.pack(0, offset, data.nbytes))
         offset += data.nbytes
+    refs = [*refs, *owners]
     header = HEAD_PICKLE.pack(MAGIC, VERSION, PICKLE, offset, length, len(buffers), len(refs))
-    pieces.insert(0, (0, header + struct.pack(f"<{len(places)}Q", *places)))
+    pieces.insert(0, (0, header + b"".join(places)))
     return Plan(offset, pieces, refs)
 
 
-def _out_of_band(view: memoryview, size: int, count: int) -> list[memoryview]:
-    places = struct.unpack_from(f"<{2 * count}Q", view, HEADER)
+def _out_of_band(
+    view: memoryview, size: int, count: int, refs: Sequence[Any], writable: bool
+) -> list[Bytes]:
     buffers = []
-    for offset, length in zip(places[::2], places[1::2], strict=True):
+    for source, offset, length in places(view, count):
+        if source > len(refs):
+            raise corrupted(f"a buffer in reference {source} of {len(refs)}")
+        if source:
+            buffers.append(sharing.open(refs[source - 1], offset, length, writable))
+            continue
         if offset + length > size:
             raise corrupted(f"a buffer of {length} bytes at {offset} in {size} bytes")
         buffers.append(view[offset : offset + length])
     return buffers
 
 
+def places(view: memoryview, count: int) -> Iterator[tuple[int, int, int]]:
+    """(source, offset, length) of each out-of-band buffer; the table lies inside `view`."""
+    return PLACE.iter_unpack(view[HEADER : HEADER + PLACE.size * count])
+
+
 def _ref_at(index: int) -> Any:
     try:
-        return _loading.refs[index]
+        return loading.refs[index]
     except IndexError:
-        raise corrupted(f"reference {index} of {len(_loading.refs)}") from None
+        raise corrupted(f"reference {index} of {len(loading.refs)}") from None

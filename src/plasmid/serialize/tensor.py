@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from . import pickled, reducers
+from . import pickled, reducers, sharing
 from .layout import (
+    DATA_OFFSET,
     HEAD_TENSOR,
     HEADER,
     MAGIC,
@@ -50,29 +51,50 @@ _CLASSIC = 24
 
 
 def plan(array: np.ndarray[Any, Any]) -> Plan:
-    """A plan of kind TENSOR, or of kind PICKLE if the items are objects."""
-    dtype = array.dtype
+    """A plan of kind TENSOR; of kind PICKLE if the items are objects, and for memory that lies in
+    the store already, which a pickle can share."""
+    dtype, nbytes = array.dtype, array.nbytes
     if dtype.hasobject or dtype.num >= _CLASSIC:
         return pickled.plan(array)
-    code = None if dtype.metadata else _typestr(dtype)
-    flags = array.flags
-    order = b"C" if flags.c_contiguous else b"F"
-    ndim, nbytes = array.ndim, array.nbytes
-    extra = b""
-    if code is None or ndim > 3 or not flags.forc:
-        extra = pickle.dumps((dtype, array.shape, _dense_strides(array)), 5)
-        fields: tuple[Any, ...] = (0, b"C", len(extra), b"", 0, 0, 0)
-    else:
-        fields = (ndim, order, 0, code.encode(), *array.shape, *_NO_DIMENSIONS[ndim])
-    start = aligned(HEADER + len(extra))
+    if sharing.is_asked(nbytes) and _shared(array) is not None:
+        return pickled.plan(array)
+    header, start = _header(array)
     size = start + nbytes
-    header = HEAD_TENSOR.pack(MAGIC, VERSION, TENSOR, size, *fields, start) + extra
     if nbytes <= _SMALL:
         return Plan(size, ((0, header.ljust(start, b"\0") + _copy(array)),))
     return Plan(size, ((0, header), (start, _memory(array))))
 
 
-def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+def _header(array: np.ndarray[Any, Any], start: int = 0) -> tuple[bytes, int]:
+    """The header of an array without gaps whose memory begins at `start`, or right after it."""
+    dtype, flags, ndim = array.dtype, array.flags, array.ndim
+    code = None if dtype.metadata else _typestr(dtype)
+    extra = b""
+    if code is None or ndim > 3 or not flags.forc:
+        extra = pickle.dumps((dtype, array.shape, _dense_strides(array)), 5)
+        fields: tuple[Any, ...] = (0, b"C", len(extra), b"", 0, 0, 0)
+    else:
+        order = b"C" if flags.c_contiguous else b"F"
+        fields = (ndim, order, 0, code.encode(), *array.shape, *_NO_DIMENSIONS[ndim])
+    start = start or aligned(HEADER + len(extra))
+    size = start + array.nbytes
+    return HEAD_TENSOR.pack(MAGIC, VERSION, TENSOR, size, *fields, start) + extra, start
+
+
+def in_place_header(array: np.ndarray[Any, Any]) -> bytes:
+    """What stands before the memory of such an array when it is written in place, at DATA_OFFSET.
+
+    TypeError if its items are, or may be, Python objects; ValueError if the dtype is too long.
+    """
+    if array.dtype.hasobject or array.dtype.num >= _CLASSIC:
+        raise TypeError(f"an array of dtype {array.dtype} cannot be shared while it is written")
+    header, _ = _header(array, DATA_OFFSET)
+    if len(header) > DATA_OFFSET:
+        raise ValueError(f"the description of dtype {array.dtype} takes {len(header)} bytes")
+    return header
+
+
+def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool) -> Any:
     """The array, as a view of `buffer` that keeps it alive."""
     _, _, _, _, ndim, order, extra, code, a, b, c, start = HEAD_TENSOR.unpack_from(view)
     if not HEADER + extra <= start <= size or ndim > 3:
@@ -98,11 +120,24 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
     if dtype.hasobject or dtype.num >= _CLASSIC:
         return array.__reduce_ex__(5)
     kind = (None if dtype.metadata else _typestr(dtype)) or dtype
+    if sharing.is_asked(array.nbytes) and (shared := _shared(array)) is not None:
+        memory, first = shared
+        data: Any = pickle.PickleBuffer(memory)
+        return np.ndarray, (array.shape, kind, data, first, array.strides)
     small = array.nbytes <= _IN_BAND
+    make: Any = _small_array if small else np.ndarray
     data = _copy(array) if small else pickle.PickleBuffer(_memory(array))
     if array.flags.c_contiguous:
-        return np.ndarray, (array.shape, kind, data)
-    return np.ndarray, (array.shape, kind, data, 0, _dense_strides(array))
+        return make, (array.shape, kind, data)
+    return make, (array.shape, kind, data, 0, _dense_strides(array))
+
+
+def _small_array(
+    shape: tuple[int, ...], kind: Any, data: bytes, offset: int = 0, strides: Any = None
+) -> np.ndarray[Any, Any]:
+    """An array whose items stood in the pickle; read-only as the others, unless asked for otherwise."""
+    memory = bytearray(data) if pickled.loading.writable else data
+    return np.ndarray(shape, kind, memory, offset, strides)
 
 
 @lru_cache(256)
@@ -145,7 +180,34 @@ def _memory(array: np.ndarray[Any, Any]) -> Any:
         array = array.transpose(_axes(array))
         if not dense:
             return Stream(array.nbytes, _Chunks(array))
+    if not array.flags.writeable:
+        return np.asarray(_Memory(array, array.__array_interface__["data"][0], array.nbytes))
     return array.reshape(-1).view(np.uint8)
+
+
+def _shared(array: np.ndarray[Any, Any]) -> tuple[Any, int] | None:
+    """If the array lies in the store: all bytes from its first to its last in memory, gaps
+    included, and where its first item is in them."""
+    spans = [s * (n - 1) for s, n in zip(array.strides, array.shape, strict=True)]
+    first = -sum(span for span in spans if span < 0)
+    nbytes = first + sum(span for span in spans if span > 0) + array.itemsize
+    memory = np.asarray(_Memory(array, array.__array_interface__["data"][0] - first, nbytes))
+    return (memory, first) if sharing.find(memory, nbytes) else None
+
+
+class _Memory:
+    """A stretch of the memory around an array, for numpy. Nobody writes to it, but it says that it
+    can be written: of a read-only buffer the pickle would say so, and whoever asks for a writable
+    value could not have one."""
+
+    def __init__(self, owner: np.ndarray[Any, Any], address: int, nbytes: int) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (address, False),
+        }
 
 
 class _Chunks:

@@ -10,7 +10,11 @@ from typing import Any
 from . import pickled
 from .layout import (
     ARROW,
+    BUFFER,
+    DATA_OFFSET,
     HEAD,
+    HEAD_BUFFER,
+    HEAD_TENSOR,
     HEADER,
     MAGIC,
     PICKLE,
@@ -39,12 +43,14 @@ def plan(value: Any) -> Plan:
     return _planners.get(type(value), pickled.plan)(value)
 
 
-def load(buffer: Bytes, refs: Sequence[Any] = ()) -> Any:
+def load(buffer: Bytes, refs: Sequence[Any] = (), writable: bool = False) -> Any:
     """The value stored in `buffer`, as views of it wherever the type allows.
 
-    `buffer` is read-only and owns its memory: every view keeps it alive. `refs` are the
-    references that plan() found, in the same order. Raises ObjectCorruptedError if the bytes are
-    not what plan() described, and whatever importing or rebuilding the value's classes raises.
+    `buffer` owns its memory: every view keeps it alive, and is read-only if the buffer is.
+    `writable`: it is not, and memory that the value shares is to be opened for writing, too. `refs`
+    are the references that plan() found, in the same order. Raises ObjectCorruptedError if the
+    bytes are not what plan() described, and whatever importing or rebuilding the value's classes
+    raises.
 
     Processes and threads: any thread, any number at once.
     """
@@ -61,7 +67,7 @@ def load(buffer: Bytes, refs: Sequence[Any] = ()) -> Any:
     loader = _loaders.get(kind)
     if loader is None:
         raise corrupted(f"unknown kind {kind}")
-    return loader(buffer, view, size, refs)
+    return loader(buffer, view, size, refs, writable)
 
 
 def _plan_bytes(value: bytes) -> Plan:
@@ -69,18 +75,50 @@ def _plan_bytes(value: bytes) -> Plan:
     return Plan(size, ((0, HEAD.pack(MAGIC, VERSION, RAW, size)), (HEADER, value)))
 
 
-def _load_bytes(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> bytes:
+def body(buffer: Bytes) -> tuple[int, int]:
+    """(offset, length) of what is stored for the value itself: the items of an array, the bytes of
+    a bytes object or buffer, an Arrow IPC stream; of a pickle all after the header."""
+    _, _, kind, size = HEAD.unpack_from(buffer)
+    start = HEADER
+    if kind == TENSOR:
+        start = HEAD_TENSOR.unpack_from(buffer)[-1]
+    elif kind == BUFFER:
+        start = HEAD_BUFFER.unpack_from(buffer)[-1]
+    return start, size - start
+
+
+def in_place_buffer_header(nbytes: int) -> bytes:
+    """What stands before `nbytes` bytes that are written in place, at DATA_OFFSET."""
+    return HEAD_BUFFER.pack(MAGIC, VERSION, BUFFER, DATA_OFFSET + nbytes, DATA_OFFSET)
+
+
+def _load_buffer(
+    buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool
+) -> memoryview:
+    start = HEAD_BUFFER.unpack_from(view)[-1]
+    if not HEADER <= start <= size:
+        raise corrupted(f"a buffer at {start} of {size} bytes")
+    return view[start:size]
+
+
+def _load_bytes(
+    buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool
+) -> bytes:
     return bytes(view[HEADER:size])
 
 
-def _load_array(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+def _load_array(
+    buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool
+) -> Any:
     _join("tensor")
-    return _loaders[TENSOR](buffer, view, size, refs)
+    return _loaders[TENSOR](buffer, view, size, refs, writable)
 
 
-def _load_arrow(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any]) -> Any:
+def _load_arrow(
+    buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool
+) -> Any:
     _join("arrow")
-    return _loaders[ARROW](buffer, view, size, refs)
+    return _loaders[ARROW](buffer, view, size, refs, writable)
 
 
 def _meet_libraries() -> None:
@@ -98,9 +136,10 @@ def _join(module: str) -> None:
 
 
 _planners: dict[type, Callable[[Any], Plan]] = {bytes: _plan_bytes}
-_loaders: dict[int, Callable[[Bytes, memoryview, int, Sequence[Any]], Any]] = {
+_loaders: dict[int, Callable[[Bytes, memoryview, int, Sequence[Any], bool], Any]] = {
     RAW: _load_bytes,
     PICKLE: pickled.load,
     TENSOR: _load_array,
     ARROW: _load_arrow,
+    BUFFER: _load_buffer,
 }

@@ -1,0 +1,385 @@
+"""Arrays made in place, memory shared by reference, writable views, and what explain says."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from support import Gate, arena, run_program
+
+import plasmid
+from plasmid.exceptions import ObjectCorruptedError, SealTimeoutError
+
+pytestmark = pytest.mark.usefixtures("session")
+
+MB = 1 << 20
+
+
+def address(array: Any) -> int:
+    return int(np.asarray(array).__array_interface__["data"][0])
+
+
+# Made in place -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "dtype", ["f8", ">i4", "U3", "M8[ns]", "?", [("a", "i4"), ("b", "f8", (2,))]]
+)
+@pytest.mark.parametrize("shape", [(), 0, 5, (3, 4), (2, 3, 4), (2, 1, 3, 2)])
+def test_an_array_made_in_place_is_got_as_it_was(shape: Any, dtype: Any, order: Any) -> None:
+    made = plasmid.empty(shape, dtype, order)
+    assert made.flags.writeable
+    assert made.dtype == np.dtype(dtype)
+    assert made.flags.f_contiguous if order == "F" else made.flags.c_contiguous
+    made[...] = np.zeros((), dtype)
+    expected = made.copy(order="K")
+    got = plasmid.get(plasmid.put(made))
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    assert (got.flags.f_contiguous, got.flags.c_contiguous) == (
+        made.flags.f_contiguous,
+        made.flags.c_contiguous,
+    )
+    np.testing.assert_array_equal(got, expected)
+    assert not got.flags.writeable
+
+
+def test_a_seal_copies_nothing() -> None:
+    made = plasmid.empty(8 * MB, np.uint8)
+    made[:] = 7
+    used = arena().stats()["heap_used"]
+    ref = plasmid.put(made)
+    assert arena().stats()["heap_used"] == used
+    explained = plasmid.explain(ref)
+    assert explained.copied == 0
+    assert "in place" in str(explained)
+    assert not made.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        made[0] = 1
+
+
+def test_older_slices_of_a_sealed_array_change_only_themselves() -> None:
+    made = plasmid.empty(4 * MB, np.uint8)
+    made[:] = 7
+    slice_ = made[10:]
+    ref = plasmid.seal(made)
+    slice_[:] = 9
+    assert slice_[0] == made[10] == 9
+    assert (plasmid.get(ref) == 7).all()
+    del made, slice_
+    assert (plasmid.get(ref) == 7).all()
+
+
+def test_workers_fill_slices_of_one_array() -> None:
+    made = plasmid.empty((4, MB // 4), np.int64)
+
+    @plasmid.remote
+    def fill(part: np.ndarray[Any, Any], value: int) -> tuple[bool, int]:
+        part[:] = value
+        return part.flags.writeable, os.getpid()
+
+    filled = plasmid.get([fill.remote(made[i], i) for i in range(4)])
+    assert all(writeable and pid != os.getpid() for writeable, pid in filled)
+    assert [set(row) for row in made] == [{0}, {1}, {2}, {3}]
+    stored = plasmid.get(plasmid.put(made))
+    assert [set(row) for row in stored] == [{0}, {1}, {2}, {3}]
+
+
+def test_small_arrays_in_place_are_shared_too_inside_of_arguments() -> None:
+    made = plasmid.empty(3)
+
+    @plasmid.remote
+    def fill(box: dict[str, Any]) -> None:
+        box["x"][:] = 5.0
+
+    plasmid.get(fill.remote({"x": made}))
+    assert list(made) == [5.0] * 3
+
+
+def test_a_worker_seals_what_it_returns(gate: Gate) -> None:
+    @plasmid.remote
+    def make() -> tuple[np.ndarray[Any, Any], list[Any]]:
+        whole = plasmid.empty(MB, np.uint8)
+        whole[:] = 3
+        part = plasmid.empty(MB, np.uint8)
+        part[:] = 4
+        return whole, [part[1:]]
+
+    whole, (part,) = plasmid.get(make.remote())
+    assert (whole == 3).all()
+    assert (part == 4).all()
+    assert part.size == MB - 1
+    assert not part.flags.writeable
+
+
+def test_put_of_a_container_seals_the_arrays_inside() -> None:
+    made = plasmid.empty(MB, np.uint8)
+    made[:] = 1
+    ref = plasmid.put({"a": made, "b": made[5:]})
+    assert plasmid.explain(ref).copied < 1000
+    made[0] = 2  # private by now
+    got = plasmid.get(ref)
+    assert got["a"][0] == 1
+    assert np.shares_memory(got["a"], got["b"])
+
+
+def test_a_seal_waits_for_the_writers_and_names_them(gate: Gate) -> None:
+    made = plasmid.empty(MB, np.uint8)
+    made[:] = 0
+
+    @plasmid.remote
+    def write(array: np.ndarray[Any, Any], gate: Gate) -> int:
+        gate.wait()
+        array[:] = 8
+        return os.getpid()
+
+    writer = write.remote(made, gate)
+    gate.await_arrivals(1)
+    with pytest.raises(SealTimeoutError, match=r"process \d+ can still write"):
+        plasmid.seal(made, timeout=0.05)
+    made[0] = 5  # still writable, in both processes
+    gate.open()
+    ref = plasmid.seal(made)
+    assert (plasmid.get(ref) == 8).all()
+    plasmid.get(writer)
+
+
+def test_a_writer_that_dies_gives_its_lease_back(gate: Gate) -> None:
+    made = plasmid.empty(MB, np.uint8)
+    made[:] = 1
+
+    @plasmid.remote(max_retries=0)
+    def write(array: np.ndarray[Any, Any], gate: Gate) -> None:
+        array[0] = 2
+        gate.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    dead = write.remote(made, gate)
+    gate.await_arrivals(1)
+    gate.open()
+    got = plasmid.get(plasmid.seal(made))
+    assert got[0] == 2
+    assert (got[1:] == 1).all()
+    with pytest.raises(plasmid.exceptions.WorkerCrashedError):
+        plasmid.get(dead)
+
+
+def test_what_is_dropped_unsealed_is_given_back() -> None:
+    used = arena().stats()["heap_used"]
+    made = plasmid.empty(8 * MB, np.uint8)
+    view = made[3:]
+    del made
+    assert arena().stats()["heap_used"] > used
+    del view
+    assert arena().stats()["heap_used"] == used
+
+
+def test_a_buffer_is_read_as_a_memoryview() -> None:
+    made = plasmid.create(100)
+    made[:5] = b"hello"
+    ref = plasmid.seal(made)
+    got = plasmid.get(ref)
+    assert isinstance(got, memoryview)
+    assert got.readonly
+    assert got.nbytes == 100
+    assert bytes(got[:5]) == b"hello"
+    assert plasmid.get(plasmid.seal(plasmid.create(0))).nbytes == 0
+
+
+def test_empty_like_takes_after_its_prototype() -> None:
+    like = plasmid.empty_like(np.zeros((3, 4), "f4", "F"))
+    assert like.shape == (3, 4)
+    assert like.dtype == "f4"
+    assert like.flags.f_contiguous
+    other = plasmid.empty_like([[1, 2]], dtype="i2", shape=(5,))
+    assert other.shape == (5,)
+    assert other.dtype == "i2"
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(TypeError, match="Python objects"):
+        plasmid.empty(3, object)
+    with pytest.raises(ValueError, match="order"):
+        plasmid.empty(3, order="K")
+    with pytest.raises(ValueError, match="negative"):
+        plasmid.empty(-1)
+    with pytest.raises(ValueError, match="negative"):
+        plasmid.create(-1)
+    with pytest.raises(TypeError, match="whole number"):
+        plasmid.create(1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="put"):
+        plasmid.seal(np.zeros(3))
+    with pytest.raises(plasmid.exceptions.ObjectStoreFullError):
+        plasmid.empty(1 << 40, np.uint8)
+    made = plasmid.empty(3)
+    plasmid.seal(made)
+    with pytest.raises(ValueError, match="still being written"):
+        plasmid.seal(made)
+
+
+# Shared by reference -----------------------------------------------------------------------------
+
+
+def test_an_array_that_is_put_again_is_not_copied() -> None:
+    ref = plasmid.put(np.arange(MB))
+    array = plasmid.get(ref)
+    for part in (array, array[100:-100], array[::-3], array.reshape(1024, -1).T):
+        again = plasmid.put(part)
+        assert plasmid.explain(again).copied < 500
+        got = plasmid.get(again)
+        np.testing.assert_array_equal(got, part)
+        assert address(got) == address(part)
+        assert got.strides == part.strides
+
+
+def test_shared_memory_lives_as_long_as_anything_that_shares_it() -> None:
+    used = arena().stats()["heap_used"]
+    again = plasmid.put({"x": plasmid.get(plasmid.put(np.arange(MB)))[10:]})
+    got = plasmid.get(again)
+    del again
+    assert got["x"][0] == 10
+    del got
+    assert arena().stats()["heap_used"] == used
+
+
+def test_a_tasks_large_result_is_shared_when_it_is_put_again() -> None:
+    @plasmid.remote
+    def make() -> np.ndarray[Any, Any]:
+        return np.arange(MB)
+
+    array = plasmid.get(make.remote())
+    assert address(plasmid.get(plasmid.put([array]))[0]) == address(array)
+
+
+def test_a_frame_shares_the_columns_that_did_not_change() -> None:
+    frame = pd.DataFrame({f"c{i}": np.random.default_rng(i).random(MB // 8) for i in range(4)})
+    frame["s"] = [f"value {i}" for i in range(len(frame))]
+    got = plasmid.get(plasmid.put(frame))
+    more = got.assign(new=1.5)
+    ref = plasmid.put(more)
+    explained = plasmid.explain(ref)
+    assert explained.copied < 1.2 * MB < 5 * MB < explained.shared
+    pd.testing.assert_frame_equal(plasmid.get(ref), more)
+
+
+def test_a_table_shares_the_columns_that_did_not_change() -> None:
+    table = pa.table({"a": np.arange(MB // 4), "b": [str(i) for i in range(MB // 4)]})
+    got = plasmid.get(plasmid.put(table))
+    for more in (
+        got,
+        got.slice(1000, 100_000),
+        got.append_column("c", got["a"]),
+        got.select(["b"]),
+    ):
+        ref = plasmid.put(more)
+        assert plasmid.explain(ref).copied < 2000
+        assert plasmid.get(ref).equals(more)
+
+
+def test_the_memory_of_a_freed_object_is_not_shared() -> None:
+    ref = plasmid.put(np.arange(MB))
+    array = plasmid.get(ref)
+    arena().free(ref)
+    again = plasmid.put(array)
+    assert plasmid.explain(again).shared == 0
+    np.testing.assert_array_equal(plasmid.get(again), array)
+
+
+# Writable views ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, MB])
+def test_a_writable_view_is_private(size: int) -> None:
+    ref = plasmid.put(np.zeros(size))
+    mine, other = plasmid.get([ref, ref], writable=True)
+    mine[0] = 1
+    assert other[0] == 0
+    assert plasmid.get(ref)[0] == 0
+    assert mine.flags.writeable
+    del ref
+    mine[-1] = 2
+    assert other[-1] == 0
+
+
+def test_everything_inside_is_writable() -> None:
+    readonly = np.zeros(MB // 8)
+    readonly.flags.writeable = False
+    value = {"a": np.zeros(MB // 8), "r": readonly, "b": bytearray(b"x" * MB), "s": np.zeros(3)}
+    shared = plasmid.get(plasmid.put(np.zeros(MB // 8)))
+    frame = pd.DataFrame({"a": np.zeros(MB // 8), "b": np.zeros(MB // 8, "i4")})
+    ref = plasmid.put([value, shared, frame])
+    got, again, columns = plasmid.get(ref, writable=True)
+    for array in (got["a"], got["r"], got["s"], again):
+        array[0] = 9
+    got["b"][0] = 9
+    columns.iloc[0, 0] = 9
+    before, shared_before, columns_before = plasmid.get(ref)
+    assert not any(before[name][0] == 9 for name in "arbs")
+    assert shared_before[0] == 0
+    assert columns_before.iloc[0, 0] == 0
+
+
+# Stored bytes, and how a value is stored ---------------------------------------------------------
+
+
+def test_stored_bytes_are_seen_without_a_copy() -> None:
+    array = np.arange(MB)
+    ref = plasmid.put(array)
+    buffer = plasmid.get_buffer(ref)
+    assert buffer.readonly
+    assert buffer.nbytes == array.nbytes
+    assert np.shares_memory(np.frombuffer(buffer, array.dtype), plasmid.get(ref))
+    assert bytes(plasmid.get_buffer(plasmid.put(b"abc" * 1000))) == b"abc" * 1000
+    assert bytes(plasmid.get_buffer(plasmid.put("abc"))) == b"abc"
+    table = pa.table({"a": [1, 2, 3]})
+    with pa.ipc.open_stream(plasmid.get_buffer(plasmid.put(table))) as stream:
+        assert stream.read_all().equals(table)
+    with pytest.raises(TypeError, match="ObjectRef"):
+        plasmid.get_buffer([ref])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "text", b"x" * 500, [1, 2, 3], np.zeros(5), pa.table({"a": [1]}), {"a": 1}]
+)
+def test_anything_can_be_explained(value: object) -> None:
+    explained = plasmid.explain(plasmid.put(value))
+    assert explained.copied <= explained.nbytes
+    assert explained.shared == 0
+    assert str(explained).startswith(explained.kind)
+
+
+def test_what_is_no_stored_memory_cannot_be_opened() -> None:
+    ref = plasmid.put(np.arange(100))
+    size = arena().size_of(ref)
+    for offset, nbytes in ((0, size + 1), (size, 1), (1 << 63, 1), (1, 1 << 63)):
+        with pytest.raises(ObjectCorruptedError):
+            arena().open(ref, offset, nbytes)
+
+
+def test_a_write_by_c_code_kills_that_process_only(tmp_path: Path) -> None:
+    run_program(
+        """
+        import ctypes, os, signal, numpy as np, plasmid
+        plasmid.init(num_cpus=1)
+        ref = plasmid.put(np.zeros(1000000))
+
+        @plasmid.remote(max_retries=0)
+        def scribble(array):
+            ctypes.memset(array.ctypes.data, 1, 100)
+
+        try:
+            plasmid.get(scribble.remote(ref))
+        except plasmid.exceptions.WorkerCrashedError as error:
+            assert "11" in str(error), error
+        else:
+            raise SystemExit("it could write")
+        assert not plasmid.get(ref).any()
+        """
+    )
