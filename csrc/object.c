@@ -462,14 +462,14 @@ int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key
     return rc ? rc : left;
 }
 
-int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY])
+int pm_unkeep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY])
 {
     pm_op op;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
     uint64_t entry = pm__directory_find(&op, key);
-    if (entry && a->keys[pm__entry(a, entry - 1)->key.v - 1].kept.v) {
+    if (entry == slot + 1 && a->keys[pm__entry(a, slot)->key.v - 1].kept.v) {
         pm__directory_remove(&op, entry);
         pm__entry_unref(&op, entry);
     } else

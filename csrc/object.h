@@ -83,8 +83,8 @@ static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
 }
 
 /* The sealed object, held by this process, in whose block these bytes of the read-only map lie,
- * with one reference more; *offset from the first of its bytes. No lock. PM_ENOTFOUND; also for
- * blocks below PM_CHUNK bytes. */
+ * with one reference more; *offset from the first of its bytes. No lock. PM_ENOTFOUND; of
+ * most blocks below PM_CHUNK bytes, too. */
 int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset);
 /* Write down whose block it is, before others can see the object. No lock. */
 void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e);
@@ -92,9 +92,9 @@ void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e);
 /* Directory: give an object of ours a key, and find (and hold) one. PM_EEXISTS, PM_ENOTFOUND. */
 int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
 int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_ref *out);
-/* A key that keeps its object alive, until pm_unkeep(). PM_EEXISTS, PM_ENOTFOUND. */
+/* A key that keeps its object alive, until pm_unkeep() of both. PM_EEXISTS, PM_ENOTFOUND. */
 int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
-int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY]);
+int pm_unkeep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char key[PM_KEY]);
 /* Objects so kept, from key *from on: up to *n of them, which are not held for the caller.
  * PM_ENOTFOUND: these were the last. */
 int pm_kept(pm_arena *a, pm_patience how, uint64_t *from, pm_ref *out, uint64_t *n);

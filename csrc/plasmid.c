@@ -127,6 +127,15 @@ const char *pm_failure(const pm_arena *a)
     return pm_a64_load(&a->h->failed) ? a->h->failure : "";
 }
 
+void pm_expire_by(pm_arena *a, uint64_t ns)
+{
+    uint64_t now = pm_a64_load(&a->h->expiry);
+    while ((now == 0 || ns < now) && !pm_a64_cas(&a->h->expiry, &now, ns))
+        ;
+    if (a->bell >= 0)
+        pm__os_eventfd_ring(a->bell);
+}
+
 int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
 {
     pm_op op;

@@ -48,6 +48,9 @@ void pm_forget(pm_arena *a);
 void pm_fail(pm_arena *a, const char *why);
 const char *pm_failure(const pm_arena *a);
 
+/* When the keeper should look at kept objects: at `ns` (pm__os_now()) or earlier; rings its bell. */
+void pm_expire_by(pm_arena *a, uint64_t ns);
+
 /* The session's configuration: an object that the arena itself keeps. PM_ENOTFOUND before it is
  * set. */
 int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot);

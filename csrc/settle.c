@@ -141,7 +141,6 @@ void pm__hold_end(pm_op *op, uint64_t hold)
     pm_lock *l = lock_of(op);
     pm_hold_shm *holds = op->a->holds, *r = &holds[hold - 1];
     uint64_t entry = r->entry.v, next = r->next.v, prev = r->prev.v;
-    bool looked = pm_a64_load(&r->pins) != 0; /* only a dead client's record ends with pins */
     pm_set(l, r->eprev.v ? &holds[r->eprev.v - 1].enext : &pm__entry(op->a, entry - 1)->holders,
            r->enext.v);
     if (r->enext.v)
@@ -151,8 +150,9 @@ void pm__hold_end(pm_op *op, uint64_t hold)
         pm_set(l, &holds[next - 1].prev, prev);
     pm__pool_give(op, &op->a->h->holds, hold);
     pm__entry_unref(op, entry);
-    if (looked)
-        pm__entry_unpinned(op, entry);
+    /* Of a dead client: its pins, or the step between its last unpin and what follows. Who waits
+     * for its leases is woken when its sweep ends. */
+    pm__entry_strip(op, entry);
 }
 
 void pm__entry_unpinned(pm_op *op, uint64_t entry)

@@ -8,7 +8,18 @@ from plasmid import _platform as _platform  # isort: split
 
 from plasmid import _private as _private
 from plasmid import exceptions, experimental, util
-from plasmid.api import available_resources, cluster_resources, get, nodes, put, wait
+from plasmid.api import (
+    available_resources,
+    cluster_resources,
+    delete_object,
+    free,
+    get,
+    get_object,
+    list_named_objects,
+    nodes,
+    put,
+    wait,
+)
 from plasmid.buffers import create, empty, empty_like, explain, get_buffer, seal
 from plasmid.remote import remote
 from plasmid.session import init, is_initialized, shutdown
@@ -25,15 +36,19 @@ __all__ = [
     "available_resources",
     "cluster_resources",
     "create",
+    "delete_object",
     "empty",
     "empty_like",
     "exceptions",
     "experimental",
     "explain",
+    "free",
     "get",
     "get_buffer",
+    "get_object",
     "init",
     "is_initialized",
+    "list_named_objects",
     "nodes",
     "put",
     "remote",

@@ -12,19 +12,44 @@ from plasmid.exceptions import NotSupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import timedelta
     from typing import Any, NoReturn
 
     from plasmid._core.core import ObjectRef
     from plasmid.engine.base import Engine
 
-__all__ = ["available_resources", "cluster_resources", "get", "nodes", "put", "wait"]
+__all__ = [
+    "available_resources",
+    "cluster_resources",
+    "delete_object",
+    "free",
+    "get",
+    "get_object",
+    "list_named_objects",
+    "nodes",
+    "put",
+    "wait",
+]
 
 
-def put(value: Any, *, _owner: object = None, _tensor_transport: str | None = None) -> ObjectRef:
+def put(
+    value: Any,
+    *,
+    name: str | None = None,
+    lifetime: float | str | timedelta = "session",
+    _owner: object = None,
+    _tensor_transport: str | None = None,
+) -> ObjectRef:
     """Store `value` and return a reference to it, which any task can be given.
 
     The value is copied once, into shared memory; changing the original later does not change what
-    is stored. It lives as long as there is a reference to it.
+    is stored. Memory that lies in the store already (arrays from `get` or `empty`) is not copied.
+    It lives as long as there is a reference to it.
+
+    With a `name` it is also kept for whoever asks `get_object(name)`, without any reference:
+    `lifetime` "session" until the program that put it leaves its session (what a task puts, until
+    the session ends), "detached" until `delete_object` or the session's end, or a number of seconds
+    or a timedelta. ObjectExistsError if the name is taken.
 
     TypeError if `value` is an ObjectRef, or cannot be pickled: the message names the attribute at
     fault. ObjectStoreFullError if there is no room.
@@ -39,7 +64,47 @@ def put(value: Any, *, _owner: object = None, _tensor_transport: str | None = No
         )
     if _owner is not None or _tensor_transport not in (None, "object_store"):
         _refuse_put_option(_owner)
-    return engine.put(value)
+    if name is None:
+        return engine.put(value)
+    return _put_named(value, name, lifetime)
+
+
+def get_object(name: str) -> ObjectRef:
+    """The reference to the object that was put under this name, by any program of the session.
+
+    ObjectLostError, a LookupError, if there is none or its time is over. Does not block.
+    """
+    return current.get_engine().get_named(_name("get_object", name))
+
+
+def delete_object(name: str) -> None:
+    """Forget a name. The object goes if nothing else holds it. ObjectLostError if there is none."""
+    current.get_engine().delete_named(_name("delete_object", name))
+
+
+def list_named_objects() -> list[str]:
+    """The names of all named objects of the session, sorted."""
+    return current.get_engine().names()
+
+
+def free(object_refs: ObjectRef | list[ObjectRef]) -> None:
+    """Give up objects before their last reference goes: their memory is back when no view of them is
+    left.
+
+    From now on `get` of them raises ObjectFreedError, in every process, and tasks that take one fail
+    with it. The result of a task that has not finished is freed as it comes. What they contain loses
+    that reference, so objects that keep each other alive can be freed. Freeing again does nothing.
+
+    TypeError for what is no reference, or no list of references.
+    """
+    engine = current.get_engine()
+    refs = [object_refs] if type(object_refs) is engine.ref_type else object_refs
+    if not isinstance(refs, (list, tuple)):
+        raise TypeError(f"free: expected an ObjectRef or a list of them, got {_brief(object_refs)}")
+    for ref in refs:
+        if type(ref) is not engine.ref_type:
+            raise TypeError(f"free: {_brief(ref)} is not an ObjectRef")
+    engine.free(list(refs))
 
 
 def get(
@@ -156,6 +221,37 @@ def _get_others(what: Any, timeout: float | None, writable: bool) -> Any:
         f"get: {_brief(what)} is neither an ObjectRef nor a list of ObjectRefs nor a dict with "
         "ObjectRefs as values"
     )
+
+
+def _put_named(value: Any, name: str, lifetime: Any) -> ObjectRef:
+    _name("put", name)
+    if hasattr(lifetime, "total_seconds"):
+        lifetime = lifetime.total_seconds()
+    if isinstance(lifetime, str):
+        if lifetime not in ("session", "detached"):
+            raise ValueError(
+                f"put: lifetime is 'session', 'detached' or a number of seconds, not {lifetime!r}"
+            )
+    elif isinstance(lifetime, bool) or not hasattr(lifetime, "__float__"):
+        raise TypeError(
+            f"put: lifetime is 'session', 'detached' or a number of seconds, not {_brief(lifetime)}"
+        )
+    elif not 0 < float(lifetime) < float("inf"):
+        raise ValueError(f"put: a lifetime in seconds must be positive and finite, not {lifetime}")
+    else:
+        lifetime = float(lifetime)
+    engine = current.get_engine()
+    ref = engine.put(value)
+    engine.give_name(ref, name, lifetime)
+    return ref
+
+
+def _name(operation: str, name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{operation}: a name must be a string, not {_brief(name)}")
+    if not name:
+        raise ValueError(f"{operation}: a name must not be empty")
+    return name
 
 
 def get_one_ref(operation: str, what: Any, timeout: float | None) -> tuple[ObjectRef, float | None]:

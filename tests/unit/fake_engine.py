@@ -33,6 +33,8 @@ class FakeEngine(Engine):
         self.resolved: list[Any] = []
         self.timeouts: list[float | None] = []
         self.is_shut_down = False
+        self.named: dict[str, tuple[Ref, float | str]] = {}
+        self.freed: list[Ref] = []
 
     def pending(self) -> Ref:
         ref = Ref(len(self.futures))
@@ -58,6 +60,21 @@ class FakeEngine(Engine):
 
     def get(self, refs: list[Ref], timeout: float | None, writable: bool = False) -> list[Any]:
         return [self.get_one(ref, timeout, writable) for ref in refs]
+
+    def give_name(self, ref: Ref, name: str, lifetime: float | str) -> None:
+        self.named[name] = (ref, lifetime)
+
+    def get_named(self, name: str) -> Ref:
+        return self.named[name][0]
+
+    def delete_named(self, name: str) -> None:
+        del self.named[name]
+
+    def names(self) -> list[str]:
+        return sorted(self.named)
+
+    def free(self, refs: list[Ref]) -> None:
+        self.freed += refs
 
     def get_buffer(self, ref: Ref, timeout: float | None) -> memoryview:
         return memoryview(self.get_one(ref, timeout))

@@ -98,6 +98,10 @@ cdef class Arena:
         return self._a.slot
 
     @property
+    def epoch(self):
+        return self._a.epoch
+
+    @property
     def cpu_total(self):
         return self.live().h.cpu_total / 10000.0
 
@@ -465,6 +469,8 @@ cdef class Arena:
         cdef int rc = _c.pm_look(self._a, slot, &view)
         if rc == _c.PM_ESTATE:
             return _UNSEALED
+        if rc == _c.PM_EFREED:
+            raise _freed(self, slot)
         check(rc, "get")
         if view.is_inline and view.size and (<const unsigned char *>view.data)[0] < TAG_END:
             value = decode_small(<const unsigned char *>view.data, view.size)
@@ -552,14 +558,15 @@ cdef class Arena:
         check(rc, "keep an object")
         return True
 
-    def unkeep(self, bytes key):
-        """Forget a key of keep(). False if there is none."""
+    def unkeep(self, ObjectRef ref not None, bytes key):
+        """Undo keep(). False if that object does not have that key any more."""
         cdef _c.pm_arena *a = self.live()
         cdef const unsigned char *raw = _key(key)
-        cdef int rc = _c.pm_unkeep(a, _c.PM_TRY, raw)
+        self._own(ref)
+        cdef int rc = _c.pm_unkeep(a, _c.PM_TRY, ref.slot, raw)
         while again(rc):
             with nogil:
-                rc = _c.pm_unkeep(a, _c.PM_WAIT, raw)
+                rc = _c.pm_unkeep(a, _c.PM_WAIT, ref.slot, raw)
         if rc == _c.PM_ENOTFOUND:
             return False
         check(rc, "forget a key")
@@ -587,6 +594,19 @@ cdef class Arena:
                 except _exceptions.ObjectLostError:
                     pass  # forgotten since it was listed
         return found
+
+    @property
+    def expiry(self):
+        """When the keeper should look at kept objects, on the monotonic clock in ns; 0: never."""
+        return _c.pm_a64_load(&self.live().h.expiry)
+
+    def expire_by(self, uint64_t ns):
+        """Have the keeper look at kept objects then, if not before."""
+        _c.pm_expire_by(self.live(), ns)
+
+    def expect_no_expiry(self):
+        """The keeper is about to look, and will say when next."""
+        _c.pm_a64_store(&self.live().h.expiry, 0)
 
     # ---- waiting
 
@@ -632,6 +652,22 @@ cdef class Arena:
             PyMem_Free(slots)
             raise
         return slots
+
+
+cdef object _freed(Arena arena, uint64_t slot):
+    cdef _c.pm_ref ref = _c.pm_ref_of(arena._a, slot)
+    return _exceptions.ObjectFreedError(
+        f"get: ObjectRef({_id(arena, ref).hex()}) was given up by free()"
+    )
+
+
+cdef bytes _id(Arena arena, _c.pm_ref ref):
+    cdef uint32_t slot = <uint32_t>ref.slot
+    return (
+        arena.session
+        + PyBytes_FromStringAndSize(<const char *>&slot, 4)
+        + PyBytes_FromStringAndSize(<const char *>&ref.generation, 8)
+    )
 
 
 cdef const unsigned char *_key(bytes key) except NULL:

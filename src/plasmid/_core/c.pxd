@@ -51,6 +51,11 @@ cdef extern from "plasmid.h" nogil:
     ctypedef struct pm_j64:
         uint64_t v
 
+    ctypedef struct pm_a64:
+        pass
+    uint64_t pm_a64_load(const pm_a64 *word)
+    void pm_a64_store(pm_a64 *word, uint64_t value)
+
     ctypedef struct pm_client_shm:
         pm_j64 epoch
         pm_j64 kind
@@ -63,6 +68,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t cpu_total
         uint64_t heap_bytes
         pm_j64 cpu_free
+        pm_a64 expiry
 
     ctypedef struct pm_entry_shm:
         pm_j64 size
@@ -174,6 +180,7 @@ cdef extern from "plasmid.h" nogil:
     void pm_forget(pm_arena *a)
     void pm_fail(pm_arena *a, const char *why)
     const char *pm_failure(const pm_arena *a)
+    void pm_expire_by(pm_arena *a, uint64_t ns)
     int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_boot(pm_arena *a, pm_patience how, pm_ref *out)
 
@@ -195,7 +202,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)
     int pm_keep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
-    int pm_unkeep(pm_arena *a, pm_patience how, const unsigned char *key)
+    int pm_unkeep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_kept(pm_arena *a, pm_patience how, uint64_t *start, pm_ref *out, uint64_t *n)
     int pm_free(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset)

@@ -40,14 +40,11 @@ cdef class ObjectRef:
 
     def binary(self):
         """The id: 28 bytes, unique in the session and beyond it."""
-        cdef uint32_t slot = <uint32_t>self.slot
+        cdef _c.pm_ref ref
+        ref.slot, ref.generation = self.slot, self.generation
         if not _c.pm_is_inherited(self._arena._a):
             _c.pm_share(self._arena._a, self.slot)  # whoever has the id may ask for the object
-        return (
-            self._arena.session
-            + PyBytes_FromStringAndSize(<const char *>&slot, 4)
-            + PyBytes_FromStringAndSize(<const char *>&self.generation, 8)
-        )
+        return _id(self._arena, ref)
 
     def hex(self):
         """The id as 56 hexadecimal digits."""
@@ -133,7 +130,10 @@ cdef class Buffer:
 cdef Buffer _new_buffer(Arena arena, uint64_t slot, const _c.pm_view *view):
     """A buffer over a sealed block of an entry that this process holds. ObjectFreedError if it was
     freed after it was looked at."""
-    check(_c.pm_pin(arena._a, slot), "get")
+    cdef int rc = _c.pm_pin(arena._a, slot)
+    if rc == _c.PM_EFREED:
+        raise _freed(arena, slot)
+    check(rc, "get")
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer._arena = arena
     buffer._slot = slot

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from plasmid import api
 from plasmid.engine import current
 
-__all__ = ["memory_summary"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["free", "memory_summary"]
+
+
+def free(object_refs: Any, local_only: bool = False) -> None:
+    """`plasmid.free`; there is one node, so `local_only` has no effect."""
+    api.free(object_refs)
 
 
 def memory_summary(*_args: object, **_options: object) -> str:

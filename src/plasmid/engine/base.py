@@ -143,11 +143,37 @@ class Engine(ABC):
 
     @abstractmethod
     def put(self, value: Any) -> ObjectRef:
-        """Store `value`, which is no ref. One copy of its buffers.
+        """Store `value`, which is no ref. One copy of its buffers, none of those that lie in the store
+        already.
 
         Waits only for the lock. ObjectStoreFullError; TypeError names the attribute path that
         cannot be pickled.
         """
+
+    @abstractmethod
+    def give_name(self, ref: ObjectRef, name: str, lifetime: float | str) -> None:
+        """Keep the object under that name: "detached", for ever; "session", as long as the program
+        that this process is is in the session; else for so many seconds > 0.
+
+        ObjectExistsError if the name is taken.
+        """
+
+    @abstractmethod
+    def get_named(self, name: str) -> ObjectRef:
+        """The object of that name. ObjectLostError. Does not block."""
+
+    @abstractmethod
+    def delete_named(self, name: str) -> None:
+        """Forget a name. ObjectLostError."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """All names, sorted."""
+
+    @abstractmethod
+    def free(self, refs: list[ObjectRef]) -> None:
+        """Give up the objects' bytes, whoever has references: `get` raises ObjectFreedError. What is
+        pending is freed as it comes; what is freed stays so."""
 
     @abstractmethod
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:

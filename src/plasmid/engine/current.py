@@ -131,6 +131,21 @@ class _NotStarted(Engine):
             raise TypeError(f"put: {value!r} is a reference of an earlier session")
         return new.put(value)
 
+    def give_name(self, ref: ObjectRef, name: str, lifetime: float | str) -> None:
+        raise self.error()
+
+    def get_named(self, name: str) -> ObjectRef:
+        raise self.error()
+
+    def delete_named(self, name: str) -> None:
+        raise self.error()
+
+    def names(self) -> list[str]:
+        raise self.error()
+
+    def free(self, refs: list[ObjectRef]) -> None:
+        raise self.error()
+
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         raise self.error()
 

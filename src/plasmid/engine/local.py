@@ -35,6 +35,7 @@ from plasmid.exceptions import (
     SessionError,
     TaskUnschedulableError,
 )
+from plasmid.runtime import names
 from plasmid.runtime.limits import most_workers
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class LocalEngine(Engine):
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
         self._import_path = set(sys.path)
         self._futures = Futures(arena, arena.read, self._await)
+        self._is_guest = False
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
         arena.hooks = self
         core.set_current(arena)
@@ -137,6 +139,24 @@ class LocalEngine(Engine):
             if lease is not None:
                 ref = inplace.seal(self._arena, lease, value, SEAL_SECONDS)
         return packing.store(self._arena, value).seal() if ref is None else ref
+
+    def give_name(self, ref: core.ObjectRef, name: str, lifetime: float | str) -> None:
+        seconds = None if isinstance(lifetime, str) else lifetime
+        mine = lifetime == "session" and self._is_guest
+        names.give(self._arena, ref, name, seconds, goes_with_me=mine)
+
+    def get_named(self, name: str) -> core.ObjectRef:
+        return names.find(self._arena, name)
+
+    def delete_named(self, name: str) -> None:
+        names.delete(self._arena, name)
+
+    def names(self) -> list[str]:
+        return names.live(self._arena)
+
+    def free(self, refs: list[core.ObjectRef]) -> None:
+        for ref in refs:
+            self._arena.free(ref)
 
     def get_one(self, ref: core.ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         value = self._arena.read(ref, writable)

@@ -35,7 +35,7 @@ import time
 from contextlib import suppress
 
 from plasmid._core import core
-from plasmid.runtime import handover, lifeline, output
+from plasmid.runtime import handover, lifeline, names, output
 from plasmid.runtime.limits import most_workers
 
 TYPE_CHECKING = False
@@ -131,8 +131,10 @@ class Keeper:
         self._arena.wake_all()  # whoever should have woken them may have died before it could
         if self._arena.failure():
             self._arena.set_failure(b"")  # of keepers before us; whether it lasts will be seen
+        names.clear(self._arena)
         while True:
             self._hire()
+            self._expire()
             for fd, _ in self._poll.poll(self._timeout()):
                 handler = self._handlers.get(fd)
                 if handler:  # an earlier one of this round may have closed it
@@ -269,7 +271,8 @@ class Keeper:
         watch = self._watched.pop(key, None)
         if watch:
             self._close(watch)
-            self._arena.sweep(*key, core.CAUSE_UNKNOWN)
+            if self._arena.sweep(*key, core.CAUSE_UNKNOWN):
+                names.clear(self._arena)  # those that went with it
 
     def _forget(self, pid: int) -> None:
         """Watch no pidfd of a process that turned out to be our child."""
@@ -345,10 +348,17 @@ class Keeper:
             self._poll.unregister(fd)
 
     def _timeout(self) -> int | None:
-        """Milliseconds to the next attempt after a failure; None, for ever, if nothing has
-        failed."""
-        pause = self._trouble.pause()
-        return int(pause * 1000) + 1 if pause else None
+        """Milliseconds to the next attempt after a failure, or to the moment when a named object
+        expires; None, for ever, if there is neither."""
+        pauses = [self._trouble.pause()] if self._trouble.count else []
+        if self._arena.expiry:
+            pauses.append(max(0, self._arena.expiry - time.monotonic_ns()) / 1e9)
+        pause = min(filter(None, pauses), default=None)
+        return None if pause is None else int(pause * 1000) + 1
+
+    def _expire(self) -> None:
+        if 0 < self._arena.expiry <= time.monotonic_ns():
+            names.clear(self._arena)
 
     def _listen_to_signals(self) -> None:
         ours, theirs = socket.socketpair()

@@ -135,7 +135,7 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
 def _small_array(
     shape: tuple[int, ...], kind: Any, data: bytes, offset: int = 0, strides: Any = None
 ) -> np.ndarray[Any, Any]:
-    """An array whose items stood in the pickle; read-only as the others, unless asked for otherwise."""
+    """An array whose items stood in the pickle: read-only as all others, unless `writable`."""
     memory = bytearray(data) if pickled.loading.writable else data
     return np.ndarray(shape, kind, memory, offset, strides)
 

@@ -1,0 +1,685 @@
+/* test_memory.c - objects that are freed, leased, mapped, located and kept; deaths in each of these. */
+#include <sys/resource.h>
+
+#include "world.h"
+
+static const unsigned char KEY[PM_KEY] = "a key that is not an id ....";
+enum { BIG = 300000, PAGE = 4096 };
+
+static pm_ref make(const world *w, uint64_t size, int fill, const pm_ref *refs, uint64_t nrefs)
+{
+    pm_ref ref;
+    char *bytes = malloc(size + 1);
+    memset(bytes, fill, size);
+    DO(pm_create(w->a, PM_WAIT, size, refs, nrefs, &ref));
+    DO(pm_contain(w->a, PM_WAIT, ref.slot));
+    DO(pm_write(w->a, ref.slot, 0, bytes, size));
+    free(bytes);
+    return ref;
+}
+
+static pm_ref build(const world *w, uint64_t size, int fill, const pm_ref *refs, uint64_t nrefs)
+{
+    pm_ref ref = make(w, size, fill, refs, nrefs);
+    DO(pm_seal(w->a, PM_WAIT, ref.slot, false));
+    return ref;
+}
+
+static void drop(const world *w, pm_ref ref)
+{
+    pm_drop(w->a, ref.slot);
+}
+
+static bool filled(const world *w, pm_ref ref, int fill)
+{
+    pm_view v;
+    DO(pm_look(w->a, ref.slot, &v));
+    for (uint64_t i = 0; i < v.size; i++)
+        if (((const char *)v.data)[i] != (char)fill)
+            return false;
+    return true;
+}
+
+static bool freed(const world *w, pm_ref ref)
+{
+    pm_view v;
+    return pm_look(w->a, ref.slot, &v) == PM_EFREED && pm_pin(w->a, ref.slot) == PM_EFREED;
+}
+
+static uint64_t used(const world *w)
+{
+    DO(pm__settle(w->a, PM_WAIT));
+    return stats(w).heap_used;
+}
+
+/* ---- freed ------------------------------------------------------------------------------------------------- */
+
+TEST(freed_object_loses_its_bytes_and_keeps_its_references)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref refs[] = {build(&w, BIG, 1, NULL, 0), build(&w, 50, 2, NULL, 0)};
+    for (int i = 0; i < 2; i++) {
+        DO(pm_free(w.a, PM_WAIT, refs[i].slot));
+        CHECK(freed(&w, refs[i]));
+        DO(pm_free(w.a, PM_WAIT, refs[i].slot));
+        clean(&w);
+    }
+    CHECK(used(&w) == then.heap_used);
+    DO(pm_hold(w.a, PM_WAIT, refs[0]));
+    drop(&w, refs[0]);
+    for (int i = 0; i < 2; i++)
+        drop(&w, refs[i]);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(bytes_of_a_freed_object_go_with_the_last_pin)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0);
+    DO(pm_pin(w.a, ref.slot));
+    DO(pm_pin(w.a, ref.slot));
+    pm_view v;
+    DO(pm_look(w.a, ref.slot, &v));
+    DO(pm_free(w.a, PM_WAIT, ref.slot));
+    clean(&w);
+    pm_unpin(w.a, ref.slot);
+    CHECK(used(&w) > then.heap_used && ((const char *)v.data)[BIG - 1] == 1);
+    pm_unpin(w.a, ref.slot);
+    CHECK(used(&w) == then.heap_used);
+    clean(&w);
+    drop(&w, ref);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void pin_and_stop(world *w)
+{
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_pin(w->a, w->b->refs[0].slot));
+    w->b->word[0] = 1;
+    pause();
+}
+
+TEST(bytes_of_a_freed_object_go_with_the_death_of_who_pins_them)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = w.b->refs[0] = build(&w, BIG, 1, NULL, 0);
+    pid_t pid = spawn(&w, pin_and_stop);
+    AWAIT(w.b->word[0]);
+    DO(pm_free(w.a, PM_WAIT, ref.slot));
+    CHECK(used(&w) > then.heap_used);
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    CHECK(used(&w) == then.heap_used);
+    clean(&w);
+    drop(&w, ref);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+/* The unpin finds the lock busy: it is done by the next operation. */
+TEST(bytes_of_a_freed_object_go_with_a_deferred_unpin)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0);
+    for (int i = 0; i < 3; i++)
+        DO(pm_pin(w.a, ref.slot));
+    DO(pm_free(w.a, PM_WAIT, ref.slot));
+    pm_op op;
+    DO(pm__enter(&op, w.a, PM_WAIT));
+    for (int i = 0; i < 3; i++)
+        pm_unpin(w.a, ref.slot);
+    CHECK(atomic_load(&w.a->local[ref.slot].owed) == 3);
+    DO(pm__leave(&op));
+    CHECK(used(&w) == then.heap_used);
+    CHECK(atomic_load(&w.a->local[ref.slot].refs) == 1);
+    clean(&w);
+    drop(&w, ref);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(freed_objects_that_contain_each_other_go)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref refs[3];
+    /* each contains the one before; the first, still unsealed, contains the last */
+    pm_ref hole = build(&w, 8, 0, NULL, 0);
+    DO(pm_create(w.a, PM_WAIT, BIG, &hole, 1, &refs[0]));
+    refs[1] = build(&w, BIG, 1, &refs[0], 1);
+    refs[2] = build(&w, 8, 2, &refs[1], 1);
+    pm_ref *table = pm__contained(w.a, pm__entry(w.a, refs[0].slot));
+    table[0] = refs[2];
+    DO(pm_contain(w.a, PM_WAIT, refs[0].slot));
+    DO(pm_seal(w.a, PM_WAIT, refs[0].slot, false));
+    drop(&w, hole);
+    clean(&w);
+    drop(&w, refs[0]);
+    drop(&w, refs[1]);
+    clean(&w);
+    CHECK(used(&w) > then.heap_used);
+    DO(pm_free(w.a, PM_WAIT, refs[2].slot));
+    drop(&w, refs[2]);
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
+TEST(freed_container_of_a_thousand_lets_them_go_when_it_is_read_no_more)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref refs[1000];
+    for (int i = 0; i < 1000; i++)
+        refs[i] = build(&w, 200, i, NULL, 0);
+    pm_ref box = build(&w, 8, 1, refs, 1000);
+    for (int i = 0; i < 1000; i++)
+        drop(&w, refs[i]);
+    DO(pm_pin(w.a, box.slot));
+    DO(pm_free(w.a, PM_WAIT, box.slot));
+    for (int i = 0; i < 1000; i++)
+        CHECK(pm_state(w.a, refs[i].slot) == PM_SEALED);
+    pm_unpin(w.a, box.slot);
+    CHECK(used(&w) == then.heap_used);
+    clean(&w);
+    drop(&w, box);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(unsealed_object_cannot_be_freed)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = make(&w, BIG, 1, NULL, 0);
+    CHECK(pm_free(w.a, PM_WAIT, ref.slot) == PM_ESTATE);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    drop(&w, ref);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void pin_often(world *w)
+{
+    uint64_t seen = 0;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    for (w->b->word[0] = 1; pm_pin(w->a, w->b->refs[0].slot) == PM_OK; seen++) {
+        CHECK(filled(w, w->b->refs[0], 7) || pm_state(w->a, w->b->refs[0].slot) == PM_FREED);
+        pm_unpin(w->a, w->b->refs[0].slot);
+    }
+    w->b->word[1] = seen + 1;
+}
+
+/* Free and pin side by side, over and over: who has a pin sees the bytes, and they always go. */
+TEST(pin_and_free_meet)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    for (int round = 0; round < 200; round++) {
+        pm_ref ref = w.b->refs[0] = build(&w, 20000, 7, NULL, 0);
+        w.b->word[0] = w.b->word[1] = 0;
+        pid_t pid = spawn(&w, pin_often);
+        AWAIT(w.b->word[0]);
+        DO(pm_free(w.a, PM_WAIT, ref.slot));
+        reap(pid);
+        CHECK(w.b->word[1]);
+        CHECK(sweep_dead(&w) == 1);
+        CHECK(used(&w) == then.heap_used);
+        drop(&w, ref);
+    }
+    clean(&w);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+/* ---- leased and mapped ------------------------------------------------------------------------------------- */
+
+/* A pending object of whole pages, data from the second on, and this process's window to it. */
+static pm_ref lease(const world *w, uint64_t size, pm_window *window)
+{
+    pm_ref ref;
+    DO(pm_create(w->a, PM_WAIT, size + PAGE, NULL, 0, &ref));
+    DO(pm_lease(w->a, PM_WAIT, ref.slot));
+    DO(pm_window_open(w->a, ref.slot, PAGE, size, false, window));
+    return ref;
+}
+
+static void give_back(const world *w, pm_ref ref, const pm_window *window)
+{
+    pm_window_close(window);
+    pm_unpin(w->a, ref.slot);
+    drop(w, ref);
+}
+
+static void write_half(world *w)
+{
+    pm_window window;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_lease(w->a, PM_WAIT, w->b->refs[0].slot));
+    DO(pm_window_open(w->a, w->b->refs[0].slot, PAGE, BIG, false, &window));
+    memset(window.at + BIG / 2, 9, BIG / 2);
+    w->b->word[0] = 1;
+    AWAIT(w->b->word[1]);
+    if (w->b->word[1] == 2)
+        pause();
+    give_back(w, w->b->refs[0], &window);
+}
+
+TEST(two_processes_write_one_object_and_one_seals_it)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+    pid_t pid = spawn(&w, write_half);
+    memset(window.at, 8, BIG / 2);
+    AWAIT(w.b->word[0]);
+    uint64_t lessee;
+    DO(pm_lessee(w.a, PM_WAIT, ref.slot, &lessee));
+    CHECK(lessee == (uint64_t)pid);
+    CHECK(pm_seal(w.a, PM_WAIT, ref.slot, false) == PM_ELEASED);
+    CHECK(pm_await_leases(w.a, ref.slot, pm__os_now() + 1000000) == PM_ETIMEOUT);
+    clean(&w);
+    w.b->word[1] = 1;
+    int rc;
+    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+        continue;
+    CHECK(rc == PM_OK);
+    DO(pm_lessee(w.a, PM_WAIT, ref.slot, &lessee));
+    CHECK(lessee == 0);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    CHECK(pm_lease(w.a, PM_WAIT, ref.slot) == PM_ESTATE);
+    reap(pid);
+    sweep_dead(&w);
+    pm_view v;
+    DO(pm_look(w.a, ref.slot, &v));
+    const char *data = (const char *)v.data + PAGE;
+    CHECK(data[0] == 8 && data[BIG / 2 - 1] == 8 && data[BIG / 2] == 9 && data[BIG - 1] == 9);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(death_of_a_writer_lets_others_seal)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+    pid_t pid = spawn(&w, write_half);
+    AWAIT(w.b->word[0]);
+    w.b->word[1] = 2;
+    CHECK(pm_seal(w.a, PM_WAIT, ref.slot, false) == PM_ELEASED);
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    int rc;
+    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+        continue;
+    CHECK(rc == PM_OK);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    give_back(&w, ref, &window);
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
+static void create_lease_and_die(world *w)
+{
+    pm_window window;
+    w->b->refs[0] = lease(w, BIG, &window);
+    window.at[0] = 5;
+    w->b->word[0] = 1;
+    pause();
+}
+
+TEST(others_can_seal_what_a_dead_process_began)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pid_t pid = spawn(&w, create_lease_and_die);
+    AWAIT(w.b->word[0]);
+    pm_ref ref = w.b->refs[0];
+    DO(pm_hold(w.a, PM_WAIT, ref));
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    pm_view v;
+    DO(pm_look(w.a, ref.slot, &v));
+    CHECK(((const char *)v.data)[PAGE] == 5);
+    drop(&w, ref);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void freeze_and_write(uint64_t size)
+{
+    world w = world_of(size * 2 + (8 << 20), 1);
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = lease(&w, size, &window);
+    char *first = window.at, *last = window.at + size - 1;
+    *first = *last = 1;
+    DO(pm_window_freeze(w.a, &window));
+    DO(pm_window_thaw(&window));
+    CHECK(*first == 1 && *last == 1);
+    *last = 2;
+    DO(pm_window_freeze(w.a, &window));
+    CHECK(window.at == first && *first == 1 && *last == 2);
+    *first = 3; /* private by now */
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    *last = 3;
+    pm_view v;
+    DO(pm_look(w.a, ref.slot, &v));
+    const char *data = (const char *)v.data + PAGE;
+    CHECK(data[0] == 1 && data[size - 1] == 2 && *first == 3 && *last == 3);
+    pm_window other;
+    DO(pm_window_open(w.a, ref.slot, PAGE, size, true, &other));
+    DO(pm_pin(w.a, ref.slot));
+    CHECK(other.at[0] == 1);
+    other.at[0] = 4;
+    CHECK(data[0] == 1 && *first == 3);
+    pm_window_close(&other);
+    pm_unpin(w.a, ref.slot);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(frozen_window_is_private_where_it_was)
+{
+    freeze_and_write(PAGE);
+    freeze_and_write(BIG);
+    freeze_and_write((2 << 20) + 5 * PAGE);
+    freeze_and_write(UINT64_C(33) << 20);
+}
+
+TEST(frozen_window_of_a_gigabyte)
+{
+    freeze_and_write((UINT64_C(1) << 30) + PAGE); /* sparse: few pages of it are touched */
+}
+
+TEST(window_needs_a_block_on_a_page)
+{
+    world w = world_new();
+    pm_window window;
+    pm_ref small = build(&w, 100, 1, NULL, 0), slot = build(&w, 1000, 1, NULL, 0);
+    CHECK(pm_window_open(w.a, small.slot, 0, 100, true, &window) == PM_EINVAL);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0);
+    CHECK(pm_window_open(w.a, ref.slot, 5, 100, true, &window) == PM_EINVAL);
+    CHECK(pm_window_open(w.a, ref.slot, 0, 0, true, &window) == PM_EINVAL);
+    drop(&w, small);
+    drop(&w, slot);
+    drop(&w, ref);
+    pm_close(w.a);
+}
+
+/* ---- located ----------------------------------------------------------------------------------------------- */
+
+static const char *data_of(const world *w, pm_ref ref)
+{
+    pm_view v;
+    DO(pm_look(w->a, ref.slot, &v));
+    return v.data;
+}
+
+TEST(memory_of_a_sealed_object_is_found_by_its_address)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref found;
+    uint64_t sizes[] = {65536, 65537, 100000, 131072, 5000000}, offset;
+    for (int i = 0; i < 5; i++) {
+        pm_ref gap = build(&w, 20000, 1, NULL, 0); /* so that blocks begin anywhere in a chunk */
+        pm_ref ref = build(&w, sizes[i], 1, NULL, 0);
+        const char *data = data_of(&w, ref);
+        uint64_t at[] = {0, 1, 4096, sizes[i] / 2, sizes[i] - 1};
+        for (int k = 0; k < 5; k++) {
+            DO(pm_locate(w.a, data + at[k], 1, &found, &offset));
+            CHECK(found.slot == ref.slot && found.generation == ref.generation && offset == at[k]);
+            drop(&w, found);
+        }
+        DO(pm_locate(w.a, data, sizes[i], &found, &offset));
+        drop(&w, found);
+        CHECK(pm_locate(w.a, data, sizes[i] + 1, &found, &offset) == PM_ENOTFOUND);
+        CHECK(pm_locate(w.a, data + sizes[i], 1, &found, &offset) == PM_ENOTFOUND);
+        w.b->refs[2 * i] = gap;
+        w.b->refs[2 * i + 1] = ref;
+    }
+    CHECK(pm_locate(w.a, &found, 1, &found, &offset) == PM_ENOTFOUND);
+    CHECK(pm_locate(w.a, w.a->readable, UINT64_MAX, &found, &offset) == PM_ENOTFOUND);
+    const char *data = data_of(&w, w.b->refs[9]);
+    DO(pm_pin(w.a, w.b->refs[9].slot));
+    DO(pm_free(w.a, PM_WAIT, w.b->refs[9].slot));
+    CHECK(pm_locate(w.a, data, 1, &found, &offset) == PM_ENOTFOUND);
+    pm_unpin(w.a, w.b->refs[9].slot);
+    for (int i = 0; i < 10; i++)
+        drop(&w, w.b->refs[i]);
+    CHECK(pm_locate(w.a, data, 1, &found, &offset) == PM_ENOTFOUND);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(memory_used_again_is_its_new_objects)
+{
+    world w = world_of(4 << 20, 1);
+    pm_ref found, first = build(&w, 3 << 20, 1, NULL, 0), small[40];
+    uint64_t offset;
+    drop(&w, first);
+    for (int i = 0; i < 40; i++)
+        small[i] = build(&w, 17000, 1, NULL, 0); /* over the same chunks, none as long as one */
+    for (int i = 0; i < 40; i++)
+        CHECK(pm_locate(w.a, data_of(&w, small[i]), 100, &found, &offset) == PM_ENOTFOUND ||
+              (found.slot == small[i].slot && offset == 0));
+    pm_close(w.a);
+}
+
+/* ---- kept -------------------------------------------------------------------------------------------------- */
+
+static uint64_t count_kept(const world *w)
+{
+    pm_ref refs[3];
+    uint64_t from = 0, n, all = 0;
+    int rc;
+    do {
+        n = 3;
+        rc = pm_kept(w->a, PM_WAIT, &from, refs, &n);
+        CHECK(rc == PM_OK || rc == PM_ENOTFOUND || rc == PM_EAGAIN);
+        all += rc == PM_EAGAIN ? 0 : n;
+    } while (rc != PM_ENOTFOUND);
+    return all;
+}
+
+TEST(kept_object_needs_nobody_who_holds_it)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0), found, other = build(&w, 8, 1, NULL, 0);
+    DO(pm_keep(w.a, PM_WAIT, ref.slot, KEY));
+    CHECK(pm_keep(w.a, PM_WAIT, other.slot, KEY) == PM_EEXISTS);
+    drop(&w, ref);
+    clean(&w);
+    CHECK(count_kept(&w) == 1);
+    DO(pm_find(w.a, PM_WAIT, KEY, &found));
+    CHECK(found.slot == ref.slot && filled(&w, found, 1));
+    CHECK(pm_unkeep(w.a, PM_WAIT, other.slot, KEY) == PM_ENOTFOUND);
+    DO(pm_free(w.a, PM_WAIT, found.slot));
+    CHECK(count_kept(&w) == 1);
+    DO(pm_unkeep(w.a, PM_WAIT, found.slot, KEY));
+    CHECK(pm_unkeep(w.a, PM_WAIT, found.slot, KEY) == PM_ENOTFOUND);
+    CHECK(count_kept(&w) == 0);
+    drop(&w, found);
+    drop(&w, other);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(many_are_kept_and_listed)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    unsigned char key[PM_KEY] = {0};
+    for (uint64_t i = 0; i < 1000; i++) {
+        w.b->refs[i] = build(&w, 8, 1, NULL, 0);
+        memcpy(key, &i, sizeof i);
+        DO(pm_keep(w.a, PM_WAIT, w.b->refs[i].slot, key));
+    }
+    CHECK(count_kept(&w) == 1000);
+    for (uint64_t i = 0; i < 1000; i++) {
+        memcpy(key, &i, sizeof i);
+        DO(pm_unkeep(w.a, PM_WAIT, w.b->refs[i].slot, key));
+        drop(&w, w.b->refs[i]);
+    }
+    CHECK(count_kept(&w) == 0);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+/* ---- deaths ------------------------------------------------------------------------------------------------ */
+
+static void put_box(world *w)
+{
+    pm_ref inner[20];
+    for (int i = 0; i < 20; i++)
+        inner[i] = build(w, i % 2 ? 300 : 8, i, NULL, 0);
+    w->b->refs[0] = build(w, BIG, 1, inner, 20);
+    for (int i = 0; i < 20; i++)
+        drop(w, inner[i]);
+}
+
+static void act_free(world *w)
+{
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_pin(w->a, w->b->refs[0].slot));
+    DO(pm_free(w->a, PM_WAIT, w->b->refs[0].slot));
+    pm_unpin(w->a, w->b->refs[0].slot);
+    drop(w, w->b->refs[0]);
+}
+
+/* Whole or freed; and if freed, without its bytes, though its freer is dead. */
+static void check_box(world *w, bool died)
+{
+    uint64_t before = used(w);
+    if (pm_state(w->a, w->b->refs[0].slot) == PM_FREED)
+        CHECK(before < BIG);
+    else
+        CHECK(died && filled(w, w->b->refs[0], 1));
+    drop(w, w->b->refs[0]);
+}
+
+TEST(death_in_free)
+{
+    world w = world_new();
+    crash_sweep(&w, &(operation){.before = put_box, .act = act_free, .after = check_box});
+    pm_close(w.a);
+}
+
+static void begin_array(world *w)
+{
+    pm_ref ref;
+    DO(pm_create(w->a, PM_WAIT, BIG + PAGE, NULL, 0, &ref));
+    w->b->refs[0] = ref;
+}
+
+static void act_in_place(world *w)
+{
+    pm_window window;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_lease(w->a, PM_WAIT, w->b->refs[0].slot));
+    DO(pm_window_open(w->a, w->b->refs[0].slot, PAGE, BIG, false, &window));
+    memset(window.at, 6, BIG);
+    DO(pm_window_freeze(w->a, &window));
+    DO(pm_seal(w->a, PM_WAIT, w->b->refs[0].slot, false));
+    give_back(w, w->b->refs[0], &window);
+}
+
+static void check_array(world *w, bool died)
+{
+    if (pm_state(w->a, w->b->refs[0].slot) == PM_PENDING) {
+        CHECK(died);
+        DO(pm_seal(w->a, PM_WAIT, w->b->refs[0].slot, false)); /* nobody has a lease any more */
+    } else
+        CHECK(data_of(w, w->b->refs[0])[PAGE] == 6);
+    drop(w, w->b->refs[0]);
+}
+
+TEST(death_in_lease_freeze_and_seal)
+{
+    world w = world_new();
+    crash_sweep(&w, &(operation){.before = begin_array, .act = act_in_place, .after = check_array});
+    pm_close(w.a);
+}
+
+static void act_create_in_place(world *w)
+{
+    pm_window window;
+    pm_ref ref = lease(w, BIG, &window);
+    give_back(w, ref, &window);
+}
+
+TEST(death_in_creation_in_place)
+{
+    world w = world_new();
+    crash_sweep(&w, &(operation){.act = act_create_in_place});
+    pm_close(w.a);
+}
+
+static void act_keep(world *w)
+{
+    pm_ref ref = build(w, BIG, 1, NULL, 0);
+    DO(pm_keep(w->a, PM_WAIT, ref.slot, KEY));
+    drop(w, ref);
+}
+
+static void forget(world *w, bool died)
+{
+    pm_ref ref;
+    CHECK(count_kept(w) == 1 || died);
+    if (count_kept(w) == 0)
+        return;
+    DO(pm_find(w->a, PM_WAIT, KEY, &ref));
+    CHECK(filled(w, ref, 1));
+    DO(pm_unkeep(w->a, PM_WAIT, ref.slot, KEY));
+    drop(w, ref);
+}
+
+TEST(death_in_keep)
+{
+    world w = world_new();
+    crash_sweep(&w, &(operation){.act = act_keep, .after = forget});
+    pm_close(w.a);
+}
+
+static void keep_one(world *w)
+{
+    act_keep(w);
+}
+
+static void act_unkeep(world *w)
+{
+    pm_ref ref;
+    DO(pm_find(w->a, PM_WAIT, KEY, &ref));
+    DO(pm_unkeep(w->a, PM_WAIT, ref.slot, KEY));
+    drop(w, ref);
+}
+
+static void check_forgotten(world *w, bool died)
+{
+    CHECK(count_kept(w) == 0 || died);
+    if (count_kept(w))
+        forget(w, true);
+}
+
+TEST(death_in_unkeep)
+{
+    world w = world_new();
+    crash_sweep(&w, &(operation){.before = keep_one, .act = act_unkeep, .after = check_forgotten});
+    pm_close(w.a);
+}
+
+HARNESS_MAIN
