@@ -173,6 +173,7 @@ void pm__arena_alias(pm_arena *copy)
     copy->deferred = 0;
     copy->gone = 0;
     copy->watch = NULL;
+    copy->heir = NULL;
     point(copy);
 }
 

@@ -65,6 +65,8 @@ typedef struct pm_arena {
     _Atomic uint32_t spin_ns; /* how long it pays to spin before sleeping */
     _Atomic int gone;         /* the driver has ended (guests) */
     struct pm_watch *watch;   /* the watcher thread */
+    /* after pm_retire(): a handle over the same maps and counts, for what is still pinned */
+    struct pm_arena *heir;
 } pm_arena;
 
 /* A fresh arena in a memfd of its own. PM_ESYS, PM_EINVAL. */

@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -22,7 +23,7 @@ struct pm_watch {
     pthread_t thread;
     pm_arena *a;
     enum pm_kind kind;
-    int driver; /* pidfd, or -1 */
+    int driver; /* pidfd of our own, or -1 */
     int stop;   /* eventfd */
     int rc;     /* of the claim */
     sem_t claimed;
@@ -341,6 +342,8 @@ static void free_watch(struct pm_watch *w)
 {
     if (w->stop >= 0)
         close(w->stop);
+    if (w->driver >= 0)
+        close(w->driver);
     sem_destroy(&w->claimed);
     free(w);
 }
@@ -350,11 +353,12 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd)
     struct pm_watch *w = calloc(1, sizeof *w);
     if (!w)
         return PM_ESYS;
-    *w = (struct pm_watch){
-        .a = a, .kind = kind, .driver = driver_pidfd, .stop = eventfd(0, EFD_CLOEXEC)};
+    *w = (struct pm_watch){.a = a, .kind = kind, .driver = -1, .stop = eventfd(0, EFD_CLOEXEC)};
     sem_init(&w->claimed, 0, 0);
     a->forks = forks;
-    int rc = w->stop < 0 ? PM_ESYS : start_thread(w);
+    if (driver_pidfd >= 0)
+        w->driver = fcntl(driver_pidfd, F_DUPFD_CLOEXEC, 3);
+    int rc = w->stop < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : start_thread(w);
     if (rc == PM_OK) {
         while (sem_wait(&w->claimed))
             ;

@@ -26,7 +26,7 @@ typedef struct {
 } pm_op;
 
 /* Claim a slot and start the watcher thread. driver_pidfd >= 0: when the driver ends, a keeper
- * or worker is killed, a guest is told (a->gone). The fd is kept. PM_ETABLE if all slots are
+ * or worker is killed, a guest is told (a->gone). The fd stays the caller's. PM_ETABLE if all slots are
  * taken, PM_EGONE, PM_ESYS. */
 int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd);
 

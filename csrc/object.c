@@ -281,6 +281,8 @@ static void defer(pm_arena *a, uint64_t slot)
 
 void pm_drop(pm_arena *a, uint64_t slot)
 {
+    if (a->heir)
+        a = a->heir;
     pm_op op;
     pm_local *own = &a->local[slot];
     if (let_one_go(own) || pm__reserve_give(a, slot))
@@ -312,6 +314,8 @@ int pm_pin(pm_arena *a, uint64_t slot)
 
 void pm_unpin(pm_arena *a, uint64_t slot)
 {
+    if (a->heir)
+        a = a->heir;
     pm_op op;
     pm_a64_sub(&a->holds[a->local[slot].hold - 1].pins, 1);
     atomic_thread_fence(memory_order_seq_cst);

@@ -87,9 +87,62 @@ int pm_leave(pm_arena *a, bool sweep)
     return pm_sweep(&other, a->slot, a->epoch, 0);
 }
 
+/* Another thread of ours may be copying bytes into it, beside the lock. */
+static bool is_being_written(const pm_arena *a, uint64_t slot)
+{
+    return pm_state(a, slot) == PM_PENDING && pm__entry(a, slot)->block.v != 0;
+}
+
+/* What is not pinned is let go; a pinned entry keeps its record, and counts its pins alone. What is
+ * being written stays until the handle is closed. True if there is more to look at, from *at on. */
+static bool retire_some(pm_op *op, pm_local *local, uint64_t *at)
+{
+    pm_arena *a = op->a;
+    while (*at && pm_lock_room(&a->lock) >= 3 * PM_STEP_WRITES) {
+        const pm_hold_shm *r = &a->holds[*at - 1];
+        pm_local *own = &local[r->entry.v - 1];
+        uint64_t hold = *at, pins = pm_a64_load(&r->pins);
+        *at = r->next.v;
+        atomic_store(&own->refs, (uint32_t)pins);
+        atomic_store(&own->owed, 0);
+        atomic_store(&own->own, PM_SHARED);
+        if (pins == 0 && !is_being_written(a, r->entry.v - 1))
+            pm__hold_end(op, hold);
+    }
+    return *at != 0;
+}
+
+int pm_retire(pm_arena *a)
+{
+    pm_arena *heir = malloc(sizeof *heir);
+    pm_op op;
+    bool more = true;
+    int rc = PM_OK;
+    if (!heir)
+        return PM_ESYS;
+    stop_operations(a);
+    *heir = *a;
+    pm__arena_alias(heir);
+    /* No other thread of ours is in the core, so our list of holds stands still between the steps;
+     * a death of ours leaves the rest to the sweep. */
+    for (uint64_t at = pm__me(a)->holds.v; more && rc == PM_OK;) {
+        while ((rc = pm__enter(&op, heir, PM_WAIT)) == PM_EAGAIN)
+            ;
+        if (rc)
+            break;
+        more = retire_some(&op, a->local, &at);
+        pm_a64_store(&pm__me(a)->reserve, 0);
+        rc = pm__done(&op);
+    }
+    heir->local = a->local;
+    a->heir = heir;
+    return rc;
+}
+
 void pm_close(pm_arena *a)
 {
     pm__client_stop(a);
+    free(a->heir);
     pm__arena_unmap(a);
     free(a);
 }

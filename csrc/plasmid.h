@@ -29,6 +29,10 @@ int pm_end(pm_arena *a);
 /* Leave: to all others this client is dead, and if `sweep` it cleans up after itself. Views stay
  * valid until pm_close(). */
 int pm_leave(pm_arena *a, bool sweep);
+/* A guest leaves a session that goes on: it holds nothing any more but what it has pinned, and every
+ * operation but pm_unpin() is PM_EGONE. Nobody of this process may be in pm_unpin() or pm_drop()
+ * meanwhile, nor call pm_drop() afterwards. */
+int pm_retire(pm_arena *a);
 void pm_close(pm_arena *a);
 
 /* True once pm_end() was called. */

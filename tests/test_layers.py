@@ -54,9 +54,10 @@ PYTHON_LAYERS = {
     "experimental": "experimental engine.base engine.current api remote session exceptions .",
     "_private": "_private engine.base engine.current api remote session exceptions .",
     ".": "_core _platform _private api buffers exceptions experimental remote session util",
+    "sessions": "runtime _core exceptions",
     "_progress": "",
     "demo": "_progress exceptions .",
-    "cli": "demo exceptions .",
+    "cli": "demo sessions exceptions .",
     "__main__": "cli",
 }
 

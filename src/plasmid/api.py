@@ -88,17 +88,18 @@ def list_named_objects() -> list[str]:
 
 
 def free(object_refs: ObjectRef | list[ObjectRef]) -> None:
-    """Give up objects before their last reference goes: their memory is back when no view of them is
-    left.
+    """Give up objects before their last reference goes: their memory is back when no view of them
+    is left.
 
-    From now on `get` of them raises ObjectFreedError, in every process, and tasks that take one fail
-    with it. The result of a task that has not finished is freed as it comes. What they contain loses
-    that reference, so objects that keep each other alive can be freed. Freeing again does nothing.
+    From now on `get` of them raises ObjectFreedError, in every process, and tasks that take one
+    fail with it. The result of a task that has not finished is freed as it comes. What they contain
+    loses that reference, so objects that keep each other alive can be freed. Freeing again does
+    nothing.
 
     TypeError for what is no reference, or no list of references.
     """
     engine = current.get_engine()
-    refs = [object_refs] if type(object_refs) is engine.ref_type else object_refs
+    refs: Any = [object_refs] if type(object_refs) is engine.ref_type else object_refs
     if not isinstance(refs, (list, tuple)):
         raise TypeError(f"free: expected an ObjectRef or a list of them, got {_brief(object_refs)}")
     for ref in refs:

@@ -72,6 +72,81 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(args.folder, cpus=args.cpus, as_json=args.json)
 
 
+def _add_start(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "start",
+        help="start a session that programs join, and that outlives them",
+        description="Start a session. Programs of this user join it by plasmid.init(), until "
+        "`plasmid stop`.",
+    )
+    parser.add_argument("--num-cpus", type=_positive, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--object-store-memory", type=_positive, metavar="BYTES", help="default: a share of memory"
+    )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append what tasks print here")
+    parser.set_defaults(run=_start)
+
+
+def _start(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+
+    address = sessions.start(args.num_cpus, args.object_store_memory, args.log)
+    print(address)
+    print(
+        "Programs of this user join it by plasmid.init(); `plasmid stop` ends it.", file=sys.stderr
+    )
+    return 0
+
+
+def _add_stop(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "stop",
+        help="end the sessions that `plasmid start` started",
+        description="End all started sessions of this user, or the one at ADDRESS, and wait until "
+        "they are gone. Status 1 if there is none.",
+    )
+    parser.add_argument("--address", metavar="ADDRESS")
+    parser.set_defaults(run=_stop)
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+
+    stopped = sessions.stop(args.address)
+    for address in stopped:
+        print(f"stopped {address}")
+    if not stopped:
+        print("plasmid: no started session of this user", file=sys.stderr)
+    return 0 if stopped else 1
+
+
+def _add_status(commands: _Commands) -> None:
+    parser = commands.add_parser("status", help="list the running sessions of this user")
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of text")
+    parser.set_defaults(run=_status)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from plasmid import sessions
+
+    found = sessions.status()
+    if args.json:
+        import json
+
+        print(json.dumps([asdict(session) for session in found]))
+        return 0
+    for session in found:
+        kind = "started" if session.started else "of a program"
+        print(
+            f"{session.address}  {kind}, pid {session.pid}, {session.cpus:g} CPUs, "
+            f"{session.workers} workers, {session.programs} programs joined, {session.objects} "
+            f"objects, {session.used_bytes:,} of {session.store_bytes:,} bytes used"
+        )
+    return 0
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -79,4 +154,9 @@ def _positive(text: str) -> int:
     return number
 
 
-_COMMANDS: tuple[Callable[[_Commands], None], ...] = (_add_demo,)
+_COMMANDS: tuple[Callable[[_Commands], None], ...] = (
+    _add_demo,
+    _add_start,
+    _add_stop,
+    _add_status,
+)

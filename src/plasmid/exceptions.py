@@ -28,6 +28,7 @@
      ├─ ActorAlreadyExistsError · ActorHandleNotFoundError (both ValueError)
      ├─ RaySystemError
      │   ├─ SessionError (RuntimeError)     no session: not started, ended, or not ours to join
+     │   │   └─ SessionNotFoundError (ConnectionError)   none at the address
      │   ├─ RayChannelError
      │   │   └─ RayChannelTimeoutError (TimeoutError)
      │   ├─ RayCgraphCapacityExceeded · RayDirectTransportError
@@ -102,6 +103,7 @@ __all__ = [
     "RuntimeEnvSetupError",
     "SealTimeoutError",
     "SessionError",
+    "SessionNotFoundError",
     "StoreCorruptError",
     "StoreLockedError",
     "StreamingGeneratorReplayInconsistentError",
@@ -474,6 +476,10 @@ class RaySystemError(PlasmidError):
 
 class SessionError(RaySystemError, RuntimeError):
     """There is no session to use: not started, ended, or it cannot be joined from here."""
+
+
+class SessionNotFoundError(SessionError, ConnectionError):
+    """No running session of this user is at the address."""
 
 
 class RayChannelError(RaySystemError):

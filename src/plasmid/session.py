@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 
 from plasmid.engine import current
@@ -105,8 +106,14 @@ def init(
     proxy_server_url: str | None = None,
     **kwargs: object,
 ) -> Context:
-    """Start a session; the first use of anything else starts one with the defaults.
+    """Start a session, or join one; the first use of anything else does so with the defaults.
 
+    address              "local": start a new session. "auto": join one of this user's that runs,
+                         one that `plasmid start` started first, else the youngest. Else the
+                         address of one: what `plasmid start` printed, or
+                         `init().address_info["address"]`. None: the environment's PLASMID_ADDRESS
+                         or RAY_ADDRESS, else a session that `plasmid start` started (unless an
+                         argument asks for a new one's size), else a new one
     num_cpus             how many CPUs tasks may use at once. Default: those this process may run on
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
     namespace            in which actors have names
@@ -116,19 +123,22 @@ def init(
     ignore_reinit_error  if there is a session already, use that instead of raising RuntimeError
 
     The other names are Ray's. Those that ask for what plasmid does not have (num_gpus, resources,
-    runtime_env, local_mode, an address, ...) are accepted with their neutral values and raise
-    NotSupportedError with others. Those that set up parts of Ray (the dashboard, log formats,
-    ports, cgroups and names that begin with an underscore) have no effect. Other names raise
-    TypeError.
+    runtime_env, local_mode, ...) are accepted with their neutral values and raise NotSupportedError
+    with others. Those that set up parts of Ray (the dashboard, log formats, ports, cgroups and
+    names that begin with an underscore) have no effect. Other names raise TypeError.
 
     Returns a context manager that ends the session, with `address_info`.
 
     Processes and threads: any thread may call it. Returns as soon as the shared memory exists,
-    before the first worker does. The session ends with this process, whatever ends it, `kill -9`
-    included.
+    before the first worker does. A session that this process started ends with it, whatever ends
+    it, `kill -9` included. A session that it joined goes on without it, and what it put goes unless
+    others hold it; if that session ends first, every call raises SessionError.
+
+    SessionNotFoundError, a ConnectionError, if no session is at the address; AuthenticationError, a
+    PermissionError, if it is another user's. ValueError if an argument asks for a new session's
+    size or labels when one is joined.
     """
     _check_names(kwargs)
-    _refuse("address", address, None, "local")
     _refuse("num_gpus", num_gpus, None, 0)
     _refuse("resources", resources, None, {})
     _refuse("local_mode", local_mode, False, None)
@@ -136,7 +146,9 @@ def init(
     _refuse("logging_config", logging_config, None)
     _refuse("runtime_env", runtime_env, None, {})
     _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
+    sizes = {"num_cpus": num_cpus, "object_store_memory": object_store_memory, "labels": labels}
     config = SessionConfig(
+        address=_address(address, [name for name, value in sizes.items() if value is not None]),
         num_cpus=_num_cpus(num_cpus),
         object_store_memory=_object_store_memory(object_store_memory),
         namespace=_namespace(namespace),
@@ -196,6 +208,26 @@ def _refuse(name: str, value: object, *neutral: object) -> None:
     """Accept only values that ask for nothing."""
     if not is_neutral(value, neutral):
         raise NotSupportedError(f"init: {name}={value!r} is not supported")
+
+
+def _address(address: str | None, sizes: list[str]) -> str | None:
+    """The address of a session to join, "local" for a new one, None for the engine to decide.
+    `sizes`: arguments for a new one."""
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"init: address must be a string, not {address!r}")
+    address = address or os.environ.get("PLASMID_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
+    if address is None and sizes:
+        return "local"
+    if address is None or address == "local":
+        return address
+    if "://" in address:
+        raise NotSupportedError(f"init: address={address!r}: there are no remote sessions")
+    if sizes:
+        raise ValueError(
+            f"init: when a session is joined, {' and '.join(sizes)} must not be given: "
+            "it has its own"
+        )
+    return address
 
 
 def _num_cpus(value: Any) -> int | None:

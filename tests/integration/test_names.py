@@ -60,7 +60,8 @@ def test_a_name_is_given_once() -> None:
         plasmid.put(2, name="one")
     plasmid.delete_object("one")
     plasmid.put(3, name="one")
-    assert plasmid.get(plasmid.get_object("one")) == 3 and plasmid.get(ref) == 1
+    assert plasmid.get(plasmid.get_object("one")) == 3
+    assert plasmid.get(ref) == 1
 
 
 def test_many_put_the_same_name_and_one_wins() -> None:
@@ -147,7 +148,8 @@ def test_views_of_a_freed_object_stay() -> None:
     view, part = plasmid.get(ref), plasmid.get(ref)[5:]
     plasmid.free(ref)
     other = plasmid.put(np.zeros(MB))
-    assert view[7] == 7 and part[0] == 5
+    assert view[7] == 7
+    assert part[0] == 5
     del view, other
     assert arena().stats()["heap_used"] > used
     del part

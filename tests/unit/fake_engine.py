@@ -23,7 +23,7 @@ class Ref:
 
 class FakeEngine(Engine):
     ref_type = Ref
-    is_driver = True
+    is_program = True
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config

@@ -61,6 +61,7 @@ RAYS: dict[str, Any] = {
 def test_all_of_rays_arguments_are_taken(engines: list[FakeEngine]) -> None:
     plasmid.init(**RAYS)
     assert engines[0].config == SessionConfig(
+        address="local",
         num_cpus=2,
         object_store_memory=10**9,
         namespace="mine",
@@ -92,7 +93,9 @@ def test_all_of_rays_arguments_are_taken(engines: list[FakeEngine]) -> None:
         ({"labels": {"a": 1}}, TypeError, "labels"),
         ({"labels": []}, TypeError, "labels"),
         ({"logging_level": None}, TypeError, "logging_level"),
-        ({"address": "auto"}, NotSupportedError, "address='auto'"),
+        ({"address": "ray://host:10001"}, NotSupportedError, "remote"),
+        ({"address": 5}, TypeError, "address"),
+        ({"address": "auto", "num_cpus": 1, "labels": {}}, ValueError, "num_cpus and labels"),
         ({"num_gpus": 1}, NotSupportedError, "num_gpus=1"),
         ({"resources": {"x": 1}}, NotSupportedError, "resources"),
         ({"local_mode": True}, NotSupportedError, "local_mode"),
@@ -111,10 +114,13 @@ def test_init_refuses(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"num_cpus": 0}, SessionConfig(num_cpus=0)),
-        ({"num_cpus": 2.0}, SessionConfig(num_cpus=2)),
-        ({"object_store_memory": 1e9}, SessionConfig(object_store_memory=10**9)),
-        ({"object_store_memory": 1 << 20}, SessionConfig(object_store_memory=1 << 20)),
+        ({"num_cpus": 0}, SessionConfig(address="local", num_cpus=0)),
+        ({"num_cpus": 2.0}, SessionConfig(address="local", num_cpus=2)),
+        ({"object_store_memory": 1e9}, SessionConfig(address="local", object_store_memory=10**9)),
+        (
+            {"object_store_memory": 1 << 20},
+            SessionConfig(address="local", object_store_memory=1 << 20),
+        ),
         ({}, SessionConfig()),
     ],
 )
@@ -201,14 +207,14 @@ def test_threads_that_come_first_together_start_one_session(engines: list[FakeEn
 
 def test_in_a_worker_shutdown_has_no_effect(engines: list[FakeEngine]) -> None:
     mine = FakeEngine(SessionConfig())
-    mine.is_driver = False
+    mine.is_program = False
     set_engine(mine)
     plasmid.shutdown()
     with plasmid.init(ignore_reinit_error=True):
         pass
     assert get_engine() is mine
     assert not mine.is_shut_down
-    mine.is_driver = True
+    mine.is_program = True
 
 
 class Slow(FakeEngine):

@@ -51,7 +51,7 @@ cdef class Arena:
     def attach(int fd, int kind, int driver_pidfd=-1, int bell=-1):
         """Join the arena behind fd as core.KEEPER, WORKER or GUEST. When the driver behind the
         pidfd ends, a keeper or worker is killed at once by a C thread; a guest's calls raise
-        SessionError. The descriptors stay the caller's and must stay open."""
+        SessionError. The descriptors stay the caller's."""
         cdef Arena self = Arena.__new__(Arena)
         cdef int rc
         with nogil:
@@ -256,6 +256,15 @@ cdef class Arena:
         self._left = True
         with nogil:
             _c.pm_leave(a, False)
+
+    def retire(self):
+        """Leave a session that goes on: references of this process keep nothing any more. Views
+        stay valid and their objects in the store as long as they live; every other use raises
+        SessionError."""
+        cdef _c.pm_arena *a = self.live()
+        self._left = True
+        # With the GIL: so no reference or view of another thread goes meanwhile.
+        check(_c.pm_retire(a), "leave the session")
 
     # ---- objects
 

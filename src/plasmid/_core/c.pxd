@@ -175,6 +175,7 @@ cdef extern from "plasmid.h" nogil:
     bint pm_is_ending(const pm_arena *a)
     bint pm_has_surplus(const pm_arena *a)
     int pm_leave(pm_arena *a, bint sweep)
+    int pm_retire(pm_arena *a)
     void pm_close(pm_arena *a)
     bint pm_is_inherited(const pm_arena *a)
     void pm_forget(pm_arena *a)

@@ -33,8 +33,11 @@ cdef class ObjectRef:
         raise TypeError("an ObjectRef comes from put() or from a task, it cannot be made by hand")
 
     def __dealloc__(self):
-        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(
-            self._arena._a
+        if (
+            self._arena is not None
+            and not self._arena._left  # then it counts no more
+            and self._arena._a != NULL
+            and not _c.pm_is_inherited(self._arena._a)
         ):
             _c.pm_drop(self._arena._a, self.slot)
 

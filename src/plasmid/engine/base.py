@@ -54,6 +54,9 @@ class SessionConfig(_Record):
     """What `init` was asked for, checked. None: the engine decides from what the machine has.
 
     num_cpus             whole number >= 0: how many CPUs tasks may use at once
+    address              of the session to join; "auto": any of this user's; "local": a new one;
+                         None: as the environment says, else one that `plasmid start` started,
+                         else a new one
     object_store_memory  bytes, >= MINIMUM_STORE; whether the machine has them the engine says
     namespace            for names of actors; None: an anonymous one of this session's own
     labels               shown in `nodes()`
@@ -62,6 +65,7 @@ class SessionConfig(_Record):
     """
 
     __slots__ = (
+        "address",
         "labels",
         "log_to_driver",
         "logging_level",
@@ -75,6 +79,7 @@ class SessionConfig(_Record):
     def __init__(
         self,
         *,
+        address: str | None = None,
         num_cpus: int | None = None,
         object_store_memory: int | None = None,
         namespace: str | None = None,
@@ -82,6 +87,7 @@ class SessionConfig(_Record):
         logging_level: int | str = "info",
         log_to_driver: bool = True,
     ) -> None:
+        self.address = address
         self.num_cpus = num_cpus
         self.object_store_memory = object_store_memory
         self.namespace = namespace
@@ -138,13 +144,14 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def is_driver(self) -> bool:
-        """Whether this process started the session, and is the one to end it."""
+    def is_program(self) -> bool:
+        """Whether this process is a program, which `shutdown` takes out of the session: the driver,
+        which ends it, or one that joined. A worker is none."""
 
     @abstractmethod
     def put(self, value: Any) -> ObjectRef:
-        """Store `value`, which is no ref. One copy of its buffers, none of those that lie in the store
-        already.
+        """Store `value`, which is no ref. One copy of its buffers, none of those that lie in the
+        store already.
 
         Waits only for the lock. ObjectStoreFullError; TypeError names the attribute path that
         cannot be pickled.
@@ -172,8 +179,8 @@ class Engine(ABC):
 
     @abstractmethod
     def free(self, refs: list[ObjectRef]) -> None:
-        """Give up the objects' bytes, whoever has references: `get` raises ObjectFreedError. What is
-        pending is freed as it comes; what is freed stays so."""
+        """Give up the objects' bytes, whoever has references: `get` raises ObjectFreedError. What
+        is pending is freed as it comes; what is freed stays so."""
 
     @abstractmethod
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
@@ -292,5 +299,5 @@ class Engine(ABC):
     def shutdown(self) -> None:
         """Leave the session, and end it if this process started it. Once; then nothing.
 
-        Blocks until its processes are gone and what they printed is shown.
+        The driver blocks until its processes are gone and what they printed is shown.
         """

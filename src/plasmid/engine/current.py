@@ -77,14 +77,14 @@ def start(config: SessionConfig) -> Engine:
 
 
 def stop(refusal: str = "") -> None:
-    """Shut the session down, if this process is its driver; else do nothing. Returns when the
-    session is gone, whoever began that.
+    """Shut the session down, or leave it, if this process is a program; else do nothing. Returns
+    when it is gone, whoever began that.
 
     `refusal`: why the next call must not start a new session, if so.
     """
     with lock:
         old = engine
-        if old.is_driver:
+        if old.is_program:
             meanwhile = _NotStarted("the session is being shut down", former=old)
             set_engine(meanwhile)
             try:
@@ -108,7 +108,7 @@ class _NotStarted(Engine):
     """
 
     ref_type = _NoRef
-    is_driver = False
+    is_program = False
 
     def __init__(self, refusal: str = "", former: Engine | None = None) -> None:
         self.refusal = refusal

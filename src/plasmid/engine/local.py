@@ -10,6 +10,7 @@ api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -39,6 +40,7 @@ from plasmid.runtime import names
 from plasmid.runtime.limits import most_workers
 
 if TYPE_CHECKING:
+    from plasmid.runtime.guest import Guest
     from plasmid.runtime.session import Session
 
 CPU_UNITS = 10_000
@@ -79,7 +81,12 @@ def _is_in_event_loop() -> bool:
 
 
 def start(config: SessionConfig) -> LocalEngine:
-    """A new session, with this process as its driver."""
+    """A new session, with this process as its driver; or this process's part in another."""
+    guest = _join(
+        config.address or os.environ.get("PLASMID_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    )
+    if guest is not None:
+        return LocalEngine(guest.arena, guest, config, is_guest=True)
     from plasmid.runtime.session import Session
 
     session = Session(
@@ -88,6 +95,21 @@ def start(config: SessionConfig) -> LocalEngine:
         log_to_driver=config.log_to_driver,
     )
     return LocalEngine(session.arena, session, config)
+
+
+def _join(address: str | None) -> Guest | None:
+    """The session that is asked for by address, or one that runs for all programs; None: a new
+    one."""
+    if address == "local":
+        return None
+    from plasmid.runtime import guest
+
+    if address:
+        return guest.join(address)
+    try:
+        return guest.join_started()
+    except SessionError:  # it is about to end
+        return None
 
 
 class LocalEngine(Engine):
@@ -102,16 +124,18 @@ class LocalEngine(Engine):
     def __init__(
         self,
         arena: core.Arena,
-        session: Session | None = None,
+        session: Session | Guest | None = None,
         config: SessionConfig | None = None,
+        *,
+        is_guest: bool = False,
     ) -> None:
         self._arena = arena
         self._session = session
         self._config = config or SessionConfig()
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
-        self._import_path = set(sys.path)
+        self._import_path = set(session.import_path if session else sys.path)
         self._futures = Futures(arena, arena.read, self._await)
-        self._is_guest = False
+        self._is_guest = is_guest
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
         arena.hooks = self
         core.set_current(arena)
@@ -431,7 +455,7 @@ class LocalEngine(Engine):
         return hashlib.blake2b(self._arena.session, digest_size=28).hexdigest()
 
     @property
-    def is_driver(self) -> bool:
+    def is_program(self) -> bool:
         return self._session is not None
 
     def shutdown(self) -> None:

@@ -24,11 +24,32 @@ _KIND = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
 _CREDENTIALS = struct.Struct("3i")
 _FD = struct.Struct("i")
 _JOINED = b"plasmid session"
+_LISTENING = "00010000"  # the flags of a listener in /proc/net/unix
 
 
-def new_name() -> str:
-    """A name for a listener that no other process can guess."""
-    return f"plasmid-{os.getuid()}-{os.urandom(16).hex()}"
+def new_name(kind: str = "session") -> str:
+    """A name for a listener that no other process can guess. kind: "session" of a program,
+    "started" for one that outlives its starter, or what else it is."""
+    return f"plasmid-{os.getuid()}-{kind}-{os.urandom(16).hex()}"
+
+
+def is_started(name: str) -> bool:
+    """Whether that session was started to outlive its starter."""
+    return "-started-" in name
+
+
+def find() -> list[str]:
+    """The names of this user's sessions: started ones first, then those of programs, the youngest
+    first. The kernel's list of sockets tells; some may be about to end."""
+    found = []
+    mine = tuple(f"@plasmid-{os.getuid()}-{kind}-" for kind in ("started", "session"))
+    with open("/proc/net/unix") as sockets:
+        for line in sockets:
+            fields = line.split()
+            if len(fields) == 8 and fields[7].startswith(mine) and fields[3] == _LISTENING:
+                started = fields[7].startswith(mine[0])
+                found.append((started, int(fields[6]), fields[7][1:]))
+    return [name for _, _, name in sorted(found, reverse=True)]  # inodes are numbered upwards
 
 
 def listen(name: str) -> socket.socket:

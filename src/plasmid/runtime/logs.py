@@ -62,7 +62,7 @@ class Follower:
     """
 
     def __init__(self) -> None:
-        self.name = handover.new_name()
+        self.name = handover.new_name("log")
         self._listener = handover.listen(self.name)
         self._pid = os.getpid()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

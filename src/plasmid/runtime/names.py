@@ -1,9 +1,9 @@
 """Named objects: small records that contain the reference to the object, kept in the arena by key.
 
 A record is 40 bytes, then the name: b"NAME", 4 bytes of zeros, when it was made and when it expires
-(monotonic ns, 0 = never), slot and epoch of the client it goes with (slot + 1; 0 = of none). Whoever
-reads one looks at the time, so an expired name is not found from its moment on; the keeper gives the
-memory back then, and what dead guests had named.
+(monotonic ns, 0 = never), slot and epoch of the client it goes with (slot + 1; 0 = of none).
+Whoever reads one looks at the time, so an expired name is not found from its moment on; the keeper
+gives the memory back then, and what dead guests had named.
 
 The keeper imports this: it needs the core and nothing else.
 """
@@ -40,8 +40,8 @@ _HEAD = struct.Struct("<8sQQQQ")
 def give(
     arena: core.Arena, ref: core.ObjectRef, name: str, seconds: float | None, goes_with_me: bool
 ) -> None:
-    """Name an object, for `seconds` from now (None: without end), and no longer than this process is
-    in the session if `goes_with_me`. ObjectExistsError if the name is taken."""
+    """Name an object, for `seconds` from now (None: without end), and no longer than this process
+    is in the session if `goes_with_me`. ObjectExistsError if the name is taken."""
     now = time.monotonic_ns()
     expires = 0 if seconds is None else now + max(1, int(seconds * 1e9))
     slot = arena.slot + 1 if goes_with_me else 0

@@ -42,10 +42,13 @@ class Session:
         num_cpus: int | None = None,
         object_store_memory: int | None = None,
         log_to_driver: bool = True,
+        name: str | None = None,
     ) -> None:
         self.num_cpus = resources.usable_cpus() if num_cpus is None else num_cpus
         self.object_store_memory = resources.object_store_bytes(object_store_memory)
-        self.name = handover.new_name()
+        self.import_path = import_path()
+        """Where the session's workers look for modules."""
+        self.name = name or handover.new_name()
         """What other programs of this user join it by."""
         with ExitStack() as undo:
             self.arena = create(self.object_store_memory, self.num_cpus)

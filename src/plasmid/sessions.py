@@ -1,0 +1,130 @@
+"""Sessions that outlive their starter: start, stop, list. What the shell commands call."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from plasmid.exceptions import AuthenticationError, SessionError, SessionNotFoundError
+from plasmid.runtime import handover
+from plasmid.runtime.guest import Guest
+
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What one session has and does."""
+
+    address: str
+    started: bool
+    pid: int
+    cpus: float
+    workers: int
+    programs: int
+    objects: int
+    store_bytes: int
+    used_bytes: int
+
+
+def start(num_cpus: int | None, object_store_memory: int | None, log: Path | None) -> str:
+    """Start a session that lives until `stop`; its address. SessionError says why it cannot."""
+    options = {
+        "num_cpus": num_cpus,
+        "object_store_memory": object_store_memory,
+        "log_to_driver": log is not None,
+    }
+    read, write = os.pipe()
+    output = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    command = [sys.executable, "-m", "plasmid.runtime.root", str(write), json.dumps(options)]
+    try:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[write],
+            start_new_session=True,
+        )
+    finally:
+        os.close(write)
+        os.close(output)
+    with open(read, "rb") as pipe:
+        answer = pipe.read().decode()
+    if not answer or answer.startswith("!"):
+        raise SessionError(f"start: {answer[1:] or 'the session ended while it was starting'}")
+    Guest(answer).close()  # it can be joined
+    return answer
+
+
+def stop(address: str | None) -> list[str]:
+    """End the started session at `address`, or all of this user's; the addresses of those ended.
+
+    Blocks until they are gone. SessionNotFoundError if there is none at that address.
+    """
+    found = (
+        [address] if address else [name for name in handover.find() if handover.is_started(name)]
+    )
+    stopped = []
+    for name in found:
+        try:
+            fds = handover.join(name)
+        except (ConnectionError, TimeoutError) as error:
+            if address:
+                raise SessionNotFoundError(f"stop: no session answers at {name!r}") from error
+            continue
+        except PermissionError as error:
+            raise AuthenticationError(f"stop: session {name} is another user's") from error
+        try:
+            _end(fds[2], name)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        stopped.append(name)
+    return stopped
+
+
+def status() -> list[Status]:
+    """All sessions of this user: started ones, and those of programs."""
+    found = []
+    for name in handover.find():
+        with suppress(SessionError):
+            found.append(_status(name))
+    return found
+
+
+def _status(name: str) -> Status:
+    from plasmid._core import core
+
+    guest = Guest(name)
+    try:
+        clients, stats = guest.arena.clients(), guest.arena.stats()
+        return Status(
+            name,
+            handover.is_started(name),
+            next((client.pid for client in clients if client.kind == core.DRIVER), 0),
+            guest.arena.cpu_total,
+            stats["workers"],
+            sum(client.kind == core.GUEST for client in clients) - 1,
+            stats["entries"],
+            stats["heap_capacity"],
+            stats["heap_used"],
+        )
+    finally:
+        guest.close()
+
+
+def _end(pidfd: int, name: str) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    if not ended.poll(STOP_SECONDS * 1000):
+        raise SessionError(f"stop: session {name} has not ended after {STOP_SECONDS:g} seconds")
