@@ -217,6 +217,7 @@ typedef struct {
     uint64_t cpu_total;  /* [C] in 1/10000 CPU */
     pm_a64 ending;       /* [A] 1: the session is over, nobody may attach */
     pm_a64 expiry;       /* [A] ns: the keeper should look at kept objects then; 0 = never */
+    pm_a64 serializers;  /* [A] changes of the registry of custom serializers */
     pm_a64 failed;       /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;

@@ -35,6 +35,7 @@ class FakeEngine(Engine):
         self.is_shut_down = False
         self.named: dict[str, tuple[Ref, float | str]] = {}
         self.freed: list[Ref] = []
+        self.serializers: dict[type, Any] = {}
 
     def pending(self) -> Ref:
         ref = Ref(len(self.futures))
@@ -72,6 +73,12 @@ class FakeEngine(Engine):
 
     def names(self) -> list[str]:
         return sorted(self.named)
+
+    def register_serializer(self, cls: type, serializer: Any, deserializer: Any) -> None:
+        self.serializers[cls] = (serializer, deserializer)
+
+    def deregister_serializer(self, cls: type) -> None:
+        self.serializers.pop(cls, None)
 
     def free(self, refs: list[Ref]) -> None:
         self.freed += refs

@@ -17,7 +17,8 @@ cdef class Arena:
     """The arena of a session, mapped into this process, and this process's place in it.
 
     `hooks` is the engine's: load(buffer, refs, writable) makes a value of stored bytes,
-    failed(error) raises a stored exception, future(ref).
+    failed(error) raises a stored exception, future(ref), get_one(ref, timeout) waits for a value,
+    capsules makes capsules of it.
 
     Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
     next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
@@ -612,6 +613,15 @@ cdef class Arena:
     def expire_by(self, uint64_t ns):
         """Have the keeper look at kept objects then, if not before."""
         _c.pm_expire_by(self.live(), ns)
+
+    @property
+    def serializers(self):
+        """How often count_serializers() was called in this session."""
+        return _c.pm_a64_load(&self.live().h.serializers)
+
+    def count_serializers(self):
+        """The registry of custom serializers has changed."""
+        _c.pm_a64_add(&self.live().h.serializers, 1)
 
     def expect_no_expiry(self):
         """The keeper is about to look, and will say when next."""

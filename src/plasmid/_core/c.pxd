@@ -55,6 +55,7 @@ cdef extern from "plasmid.h" nogil:
         pass
     uint64_t pm_a64_load(const pm_a64 *word)
     void pm_a64_store(pm_a64 *word, uint64_t value)
+    uint64_t pm_a64_add(pm_a64 *word, uint64_t value)
 
     ctypedef struct pm_client_shm:
         pm_j64 epoch
@@ -69,6 +70,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t heap_bytes
         pm_j64 cpu_free
         pm_a64 expiry
+        pm_a64 serializers
 
     ctypedef struct pm_entry_shm:
         pm_j64 size

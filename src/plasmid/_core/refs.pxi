@@ -66,6 +66,31 @@ cdef class ObjectRef:
         import asyncio
         return asyncio.wrap_future(self.future()).__await__()
 
+    def __arrow_c_stream__(self, requested_schema=None):
+        """The stored table, frame or Arrow array for any library that reads Arrow's C interface
+        (polars, duckdb, pandas, pyarrow), without a copy. Blocks until it is there. TypeError for
+        other values."""
+        return self._arena.hooks.capsules.arrow_stream(self._get(), requested_schema)
+
+    def __arrow_c_array__(self, requested_schema=None):
+        """The same for a record batch, an Arrow array or a numpy array of one dimension."""
+        return self._arena.hooks.capsules.arrow_array(self._get(), requested_schema)
+
+    def __arrow_c_schema__(self):
+        """The schema of a stored table or batch, or the type of an Arrow array."""
+        return self._arena.hooks.capsules.arrow_schema(self._get())
+
+    def __dlpack__(self, **options):
+        """The stored array for any library that reads DLPack, without a copy; read-only."""
+        return self._arena.hooks.capsules.dlpack(self._get(), options)
+
+    def __dlpack_device__(self):
+        """Where the array is: (1, 0), the CPU."""
+        return self._arena.hooks.capsules.dlpack_device(self._get())
+
+    cdef object _get(self):
+        return self._arena.hooks.get_one(self, None)
+
     def __hash__(self):
         return <Py_hash_t>((self.slot * 0x9E3779B97F4A7C15u + self.generation) >> 1)
 

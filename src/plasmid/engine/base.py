@@ -178,6 +178,21 @@ class Engine(ABC):
         """All names, sorted."""
 
     @abstractmethod
+    def register_serializer(
+        self,
+        cls: type,
+        serializer: Callable[[Any], Any],
+        deserializer: Callable[[Any], Any],
+    ) -> None:
+        """Store values of exactly `cls` as deserializer(serializer(value)), in every process of the
+        session, in tasks that begin from now on. TypeError if one of the three cannot be
+        pickled."""
+
+    @abstractmethod
+    def deregister_serializer(self, cls: type) -> None:
+        """Undo that; no effect if there is nothing to undo."""
+
+    @abstractmethod
     def free(self, refs: list[ObjectRef]) -> None:
         """Give up the objects' bytes, whoever has references: `get` raises ObjectFreedError. What
         is pending is freed as it comes; what is freed stays so."""

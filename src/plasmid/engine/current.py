@@ -143,6 +143,21 @@ class _NotStarted(Engine):
     def names(self) -> list[str]:
         raise self.error()
 
+    def register_serializer(
+        self,
+        cls: type,
+        serializer: Callable[[Any], Any],
+        deserializer: Callable[[Any], Any],
+    ) -> None:
+        from plasmid.serialize import custom
+
+        custom.register(cls, serializer, deserializer)  # the next session will take it along
+
+    def deregister_serializer(self, cls: type) -> None:
+        from plasmid.serialize import custom
+
+        custom.deregister(cls)
+
     def free(self, refs: list[ObjectRef]) -> None:
         raise self.error()
 

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import serialize
 from plasmid._core import core
-from plasmid.engine import inplace, packing
+from plasmid.engine import capsules, inplace, packing
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.running import (
@@ -30,6 +30,7 @@ from plasmid.engine.running import (
     process,
     running,
 )
+from plasmid.engine.serializers import Serializers
 from plasmid.exceptions import (
     GetTimeoutError,
     RayTaskError,
@@ -38,6 +39,7 @@ from plasmid.exceptions import (
 )
 from plasmid.runtime import names
 from plasmid.runtime.limits import most_workers
+from plasmid.serialize import custom
 
 if TYPE_CHECKING:
     from plasmid.runtime.guest import Guest
@@ -140,10 +142,12 @@ class LocalEngine(Engine):
         arena.hooks = self
         core.set_current(arena)
         serialize.use_store(arena)
+        self.serializers = Serializers(arena)
 
     # ---- what the core calls
 
     load = staticmethod(serialize.load)
+    capsules = capsules
 
     @staticmethod
     def failed(error: Any) -> NoReturn:
@@ -177,6 +181,17 @@ class LocalEngine(Engine):
 
     def names(self) -> list[str]:
         return names.live(self._arena)
+
+    def register_serializer(
+        self,
+        cls: type,
+        serializer: Callable[[Any], Any],
+        deserializer: Callable[[Any], Any],
+    ) -> None:
+        self.serializers.change(lambda: custom.register(cls, serializer, deserializer))
+
+    def deregister_serializer(self, cls: type) -> None:
+        self.serializers.change(lambda: custom.deregister(cls))
 
     def free(self, refs: list[core.ObjectRef]) -> None:
         for ref in refs:
@@ -473,5 +488,5 @@ class LocalEngine(Engine):
             for handle in self._handles.values():
                 handle.ref = None
             self._arena.hooks = _ENDED
-            self._arena = self._futures = _ENDED
+            self._arena = self._futures = self.serializers = _ENDED
             futures.close()

@@ -32,9 +32,10 @@ FUNCTIONS = 1000
 def main(start: WorkerStart) -> None:
     """Run tasks until the session ends, or this worker is surplus."""
     arena = core.Arena.attach(start.arena_fd, core.WORKER, start.driver_pidfd, start.bell_fd)
-    current.set_engine(LocalEngine(arena))
+    engine = LocalEngine(arena)
+    current.set_engine(engine)
     process.forked = False  # by the nursery it was
-    Worker(arena, start.threads.set).run()
+    Worker(arena, start.threads.set, engine.serializers.update).run()
 
 
 class Worker:
@@ -48,8 +49,14 @@ class Worker:
     task waits for tasks that nobody has taken.
     """
 
-    def __init__(self, arena: core.Arena, set_threads: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        arena: core.Arena,
+        set_threads: Callable[[float], None],
+        update_serializers: Callable[[], None],
+    ) -> None:
         self._arena = arena
+        self._update_serializers = update_serializers
         self._set_threads = set_threads
         self._functions: dict[tuple[int, int], Callable[..., Any]] = {}
 
@@ -109,6 +116,7 @@ class Worker:
         retry: Any = False
         try:
             task = mine.core
+            self._update_serializers()
             try:
                 args, kwargs, where, extra = packing.unpack_arguments(task)
                 asked, mine.num_cpus = extra or (False, 1.0)

@@ -15,6 +15,7 @@ This package knows nothing of the arena. It needs two small things from the laye
     by_value.py   cloudpickle: functions, and classes no other process can import
     failure.py    which attribute was it that could not be pickled
     recipe.py     how to rebuild one exception
+    custom.py     serializers that users register
     reducers.py   how types of ours and of libraries go into a pickle
     sharing.py    memory that lies in the store already
     inspect.py    how a stored object is stored

@@ -29,6 +29,13 @@ def pickler(file: Any, reducers: dict[Any, Any], buffer_callback: Any = None) ->
     return made
 
 
+def dumps(value: Any) -> bytes:
+    """Pickle what consists of functions and classes for another process."""
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, protocol=5))
+
+
 def dumps_function(function: Callable[..., Any]) -> bytes:
     """Pickle a function or class for another process; by value unless a module provides it.
 
@@ -36,10 +43,8 @@ def dumps_function(function: Callable[..., Any]) -> bytes:
     the same, so the bytes may be addressed by their content. Arrays it refers to are copied in.
     Raises TypeError naming what the function refers to that cannot be pickled.
     """
-    import cloudpickle
-
     try:
-        return bytes(cloudpickle.dumps(function, protocol=5))
+        return dumps(function)
     except Exception as error:
         from . import failure
 

@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from plasmid.util.completion import as_completed, map_unordered
+from plasmid.util.serializers import deregister_serializer, register_serializer
+
+__all__ = ["as_completed", "deregister_serializer", "map_unordered", "register_serializer"]
