@@ -11,7 +11,7 @@ This package knows nothing of the arena. It needs two small things from the laye
     tensor.py     numpy.ndarray: a header of 64 bytes, then its memory
     arrow.py      pyarrow tables, batches, arrays: an Arrow IPC stream
     pickled.py    everything else: pickle 5, large buffers beside it
-    frames.py     what pandas' own pickling would copy
+    frames.py     what pandas' own pickling would copy; polars.py, images.py (PIL) likewise
     by_value.py   cloudpickle: functions, and classes no other process can import
     failure.py    which attribute was it that could not be pickled
     recipe.py     how to rebuild one exception

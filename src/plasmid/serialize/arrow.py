@@ -28,6 +28,7 @@ from .layout import (
 )
 
 _TABLE, _BATCH, _ARRAY, _CHUNKED = range(4)
+_LONG_VIEW = 256  # bytes a string that a view may keep without being looked at
 _SMALL = 4096  # up to here joining the pieces costs less than writing them one by one
 _OPTIONS = pa.ipc.IpcWriteOptions(allow_64bit=True)
 
@@ -36,7 +37,7 @@ def plan(value: Any) -> Plan:
     """A plan of kind ARROW; of kind PICKLE for types whose class only their pickle keeps, and for
     memory that lies in the store already, which a pickle can share."""
     shape = _shape_of(value)
-    tabular = value if shape in (_TABLE, _BATCH) else _as_column(value)
+    tabular = _compact(value if shape in (_TABLE, _BATCH) else _as_column(value))
     by_pickle = any(map(_is_python_type, tabular.schema.types)) or _is_in_store(tabular)
     stream = None if by_pickle else _encode(tabular)
     if stream is None:
@@ -63,13 +64,42 @@ def reduce_array(array: Any) -> Any:
     pyarrow's own pickling stores whole buffers, out of band and uncopied; but a small slice
     would drag along all of what it was cut from, so slices go as an IPC stream.
     """
-    if array.get_total_buffer_size() <= 1.1 * array.nbytes + 64 or _has_shared(array):
-        return array.__reduce__()
+    if _has_shared(array):
+        return _by_buffers(array)
+    array = _compact_column(array)
+    if array.get_total_buffer_size() <= 1.1 * array.nbytes + 64:
+        return _by_buffers(array)
     column = _as_column(array)
     stream = None if _is_python_type(array.type) else _encode(column)
     if stream is None:
-        return array.__reduce__()
+        return _by_buffers(array)
     return _decode, (pickle.PickleBuffer(stream), _ARRAY)
+
+
+def _compact(tabular: Any) -> Any:
+    """The same without what its columns of views do not show."""
+    for index, kind in enumerate(tabular.schema.types):
+        if _without_views(kind):
+            column = _compact_column(tabular.column(index))
+            tabular = tabular.set_column(index, tabular.schema.field(index), column)
+    return tabular
+
+
+def _compact_column(column: Any) -> Any:
+    """Neither a slice nor Arrow's writer cuts the bytes that views of strings refer to."""
+    dense = _without_views(column.type)
+    if dense is None:
+        return column
+    if column.get_total_buffer_size() <= _LONG_VIEW * len(column) + _SMALL:
+        return column  # not worth a look: it cannot drag along much
+    shown = column.cast(dense)
+    return shown.cast(column.type) if shown.nbytes < column.get_total_buffer_size() / 2 else column
+
+
+def _without_views(kind: Any) -> Any:
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else None
 
 
 def _is_in_store(tabular: Any) -> bool:
@@ -85,6 +115,28 @@ def _is_in_store(tabular: Any) -> bool:
 
 def _has_shared(array: Any) -> bool:
     return any(buffer and sharing.find(buffer, buffer.size) for buffer in array.buffers())
+
+
+def _by_buffers(array: Any) -> Any:
+    """pyarrow's own pickling, whole buffers beside the pickle; checked when it is read, as a stream
+    is: pyarrow takes lengths and buffers on trust."""
+    restore, arguments = array.__reduce__()
+    return _checked, (restore, arguments)
+
+
+def _checked(restore: Any, arguments: Any) -> Any:
+    array = restore(*arguments)
+    _validate(array)
+    return array
+
+
+def _validate(value: Any) -> None:
+    """That lengths and buffers fit: offsets that point outside are found here, not by a crash
+    later. Those inside of large columns are taken on trust, since looking at each costs more than
+    the get."""
+    value.validate()
+    if value.get_total_buffer_size() <= _SMALL:
+        value.validate(full=True)
 
 
 class _Pieces:
@@ -130,7 +182,7 @@ def _encode(tabular: Any) -> Stream | None:
 def _decode(buffer: Bytes, shape: int) -> Any:
     with pa.ipc.open_stream(pa.py_buffer(buffer)) as reader:
         tabular = reader.read_next_batch() if shape in (_BATCH, _ARRAY) else reader.read_all()
-    tabular.validate()  # offsets that point outside are found here, not by a crash later
+    _validate(tabular)
     if shape in (_TABLE, _BATCH):
         return tabular
     return tabular.column(0)

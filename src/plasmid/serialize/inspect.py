@@ -12,7 +12,6 @@ from .layout import (
     ARROW,
     BUFFER,
     DATA_OFFSET,
-    HEAD,
     HEAD_PICKLE,
     HEAD_TENSOR,
     HEADER,
@@ -21,6 +20,7 @@ from .layout import (
     TENSOR,
     Bytes,
     corrupted,
+    read_head,
 )
 
 _NAMED = 1 << 16  # bytes of a pickle up to which the classes it names are looked up
@@ -104,9 +104,7 @@ def describe(buffer: Bytes, refs: Sequence[Any]) -> Explanation:
     ObjectCorruptedError if the header or a table is damaged.
     """
     view = memoryview(buffer)
-    if view.nbytes < HEADER:
-        raise corrupted(f"{view.nbytes} bytes are less than a header")
-    _, _, kind, size = HEAD.unpack_from(view)
+    kind, size = read_head(view)
     if kind == PICKLE:
         return _describe_pickle(view, size, refs)
     if kind == TENSOR:

@@ -131,3 +131,17 @@ def aligned(offset: int) -> int:
 def corrupted(what: str) -> ObjectCorruptedError:
     """The error for stored bytes that cannot be what this package wrote."""
     return ObjectCorruptedError(f"load: the stored bytes are damaged: {what}")
+
+
+def read_head(view: memoryview) -> tuple[int, int]:
+    """(kind, size) of stored bytes, whose length `size` does not exceed. ObjectCorruptedError."""
+    if view.nbytes < HEADER:
+        raise corrupted(f"{view.nbytes} bytes are less than a header")
+    magic, version, kind, size = HEAD.unpack_from(view)
+    if magic != MAGIC:
+        raise corrupted(f"they begin with {magic!r}")
+    if version != VERSION:
+        raise corrupted(f"format version {version}, not {VERSION}")
+    if not HEADER <= size <= view.nbytes:
+        raise corrupted(f"the header says {size} bytes, there are {view.nbytes}")
+    return kind, size

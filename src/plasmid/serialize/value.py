@@ -24,10 +24,17 @@ from .layout import (
     Bytes,
     Plan,
     corrupted,
+    read_head,
 )
 
 # A library's values exist only once it is loaded; then the module here that knows them joins in.
-_waiting = {"numpy": "tensor", "pyarrow": "arrow", "pandas": "frames"}
+_waiting = {
+    "numpy": "tensor",
+    "pyarrow": "arrow",
+    "pandas": "frames",
+    "polars": "polars",
+    "PIL.Image": "images",
+}
 
 
 def plan(value: Any) -> Plan:
@@ -55,15 +62,7 @@ def load(buffer: Bytes, refs: Sequence[Any] = (), writable: bool = False) -> Any
     Processes and threads: any thread, any number at once.
     """
     view = memoryview(buffer)
-    if view.nbytes < HEADER:
-        raise corrupted(f"{view.nbytes} bytes are less than a header")
-    magic, version, kind, size = HEAD.unpack_from(view)
-    if magic != MAGIC:
-        raise corrupted(f"they begin with {magic!r}")
-    if version != VERSION:
-        raise corrupted(f"format version {version}, not {VERSION}")
-    if not HEADER <= size <= view.nbytes:
-        raise corrupted(f"the header says {size} bytes, there are {view.nbytes}")
+    kind, size = read_head(view)
     loader = _loaders.get(kind)
     if loader is None:
         raise corrupted(f"unknown kind {kind}")
@@ -78,7 +77,7 @@ def _plan_bytes(value: bytes) -> Plan:
 def body(buffer: Bytes) -> tuple[int, int]:
     """(offset, length) of what is stored for the value itself: the items of an array, the bytes of
     a bytes object or buffer, an Arrow IPC stream; of a pickle all after the header."""
-    _, _, kind, size = HEAD.unpack_from(buffer)
+    kind, size = read_head(memoryview(buffer))
     start = HEADER
     if kind == TENSOR:
         start = HEAD_TENSOR.unpack_from(buffer)[-1]
