@@ -121,6 +121,7 @@ static int open_rest(pm_arena *a)
     int rc = pm__os_map(a->fd, a->h->heap, a->h->heap_bytes, false, &a->readable);
     if (rc)
         return rc;
+    a->readable_bytes = a->h->heap_bytes;
     a->local = (pm_local *)private_table(a->h->entries.capacity * sizeof(pm_local));
     a->mapped = (_Atomic uint64_t *)private_table(mapped_bytes(a->h));
     a->pid = getpid();
@@ -208,6 +209,16 @@ int pm__arena_attach(int fd, pm_arena *a)
     if (rc)
         pm__arena_unmap(a);
     return rc;
+}
+
+void pm_map_inherit(const pm_arena *a, bool inherit)
+{
+    madvise(a->readable, a->readable_bytes, inherit ? MADV_DOFORK : MADV_DONTFORK);
+}
+
+void pm_map_poison(const pm_arena *a)
+{
+    mprotect(a->readable, a->readable_bytes, PROT_NONE);
 }
 
 void pm__arena_unmap(pm_arena *a)

@@ -38,6 +38,7 @@ typedef struct pm_arena {
     int bell; /* eventfd that the keeper listens to, -1 = none */
     pm_map map;
     char *readable; /* read-only map of the heap */
+    uint64_t readable_bytes;
     pm_header_shm *h;
     pm_client_shm *clients;
     pm_waiter_shm *waiters;
@@ -73,6 +74,12 @@ typedef struct pm_arena {
 int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a);
 /* Map the arena behind fd. PM_ELAYOUT, PM_ENAMESPACE, PM_EGONE, PM_ESYS. */
 int pm__arena_attach(int fd, pm_arena *a);
+/* Whether forked children inherit the read-only map. As a rule they do not: who touches it after a
+ * fork by C code faults, and reads no bytes that may be another object's by then [R 6]. */
+void pm_map_inherit(const pm_arena *a, bool inherit);
+/* In a child that inherited it and could not pin what it sees: let every touch fault. */
+void pm_map_poison(const pm_arena *a);
+
 /* Make a copy of a handle one of its own, without references, over the same maps: for a process
  * that is a client no more. Nothing is to be given back of it. */
 void pm__arena_alias(pm_arena *copy);

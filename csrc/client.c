@@ -374,6 +374,11 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd)
     return PM_OK;
 }
 
+int pm__driver_fd(const pm_arena *a)
+{
+    return a->watch ? a->watch->driver : -1;
+}
+
 void pm__client_stop(pm_arena *a)
 {
     struct pm_watch *w = a->watch;

@@ -30,6 +30,9 @@ typedef struct {
  * taken, PM_EGONE, PM_ESYS. */
 int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd);
 
+/* The driver's pidfd that the watcher looks at, -1 = none. */
+int pm__driver_fd(const pm_arena *a);
+
 /* End the watcher thread: to all others this client is dead now, and can be swept. */
 void pm__client_stop(pm_arena *a);
 

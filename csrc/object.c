@@ -334,6 +334,22 @@ void pm_unpin(pm_arena *a, uint64_t slot)
     pm__done(&op);
 }
 
+int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    const pm_entry_shm *e = pm__entry(a, ref.slot);
+    /* Under the lock, so a freed entry whose bytes are still whole keeps them for us. */
+    rc = is_live(a, ref) && e->refs.v && e->strip.v == PM_WHOLE ? hold_locked(&op, ref.slot + 1)
+                                                                : PM_ENOTFOUND;
+    if (rc == PM_OK)
+        pm_a64_add(&a->holds[a->local[ref.slot].hold - 1].pins, 1);
+    int left = pm__done(&op);
+    return rc ? rc : left;
+}
+
 int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
 {
     pm_op op;

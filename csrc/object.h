@@ -55,6 +55,10 @@ void pm_drop(pm_arena *a, uint64_t slot);
 int pm_pin(pm_arena *a, uint64_t slot);
 void pm_unpin(pm_arena *a, uint64_t slot);
 
+/* A reference and a pin of this process, a forked child, for what its parent has pinned, in whatever
+ * state. PM_ENOTFOUND: its bytes are gone, or may be. */
+int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref);
+
 /* Give up the object's bytes, whoever else has references: they go when nobody looks at them any
  * more, and reading it is PM_EFREED from now on. The result of a task that has not ended is freed as
  * it comes. What it contains loses that reference, so this breaks cycles. PM_ESTATE: somebody is

@@ -100,6 +100,11 @@ int pm_window_thaw(pm_window *w)
     return at == MAP_FAILED ? PM_ESYS : PM_OK;
 }
 
+void pm_window_inherit(const pm_window *w, bool inherit)
+{
+    madvise(w->at, w->len, inherit ? MADV_DOFORK : MADV_DONTFORK);
+}
+
 /* ---- unmapping beside the caller's way ------------------------------------------------------- */
 
 static void *unmap_and_free(void *window)

@@ -33,6 +33,9 @@ int pm_window_freeze(pm_arena *a, pm_window *w);
 /* Undo that. */
 int pm_window_thaw(pm_window *w);
 
+/* Whether forked children inherit a private window, as pm_map_inherit(). */
+void pm_window_inherit(const pm_window *w, bool inherit);
+
 /* Unmap it all, in a thread of its own if it is large (15 ms for 1 GB). */
 void pm_window_close(const pm_window *w);
 

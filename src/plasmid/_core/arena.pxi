@@ -1,7 +1,6 @@
 # Arena: one process's handle to the session's shared memory. Objects and waiting.
 
 from collections import namedtuple
-from weakref import WeakValueDictionary
 
 Client = namedtuple("Client", "slot epoch kind pid start_time")
 _UNSEALED = object()  # read() of an entry that has no value yet
@@ -29,11 +28,16 @@ cdef class Arena:
     cdef readonly bytes session
     cdef public object hooks
     cdef bint _left, _ended
+    cdef Pin _pins  # head of the list of this process's views
+    cdef _c.pm_arena *_heir  # in a forked child: its own handle, which pins what it inherited
+    cdef object __weakref__
     cdef object _leases  # slot -> Lease, weakly
     cdef Py_ssize_t _unsealed  # of them
 
     def __cinit__(self):
         self._leases = WeakValueDictionary()
+        self._pins.next = self._pins.prev = &self._pins
+        _arenas.add(self)
 
     @staticmethod
     def create(heap_bytes, cpus):
@@ -62,12 +66,8 @@ cdef class Arena:
         return self
 
     def __dealloc__(self):
-        if self._a == NULL:
-            return
-        if _c.pm_is_inherited(self._a):
-            _c.pm_forget(self._a)
-        else:
-            _c.pm_close(self._a)
+        _close(self._a)
+        _close(self._heir)
 
     cdef _c.pm_arena *live(self) except NULL:
         if self._left:

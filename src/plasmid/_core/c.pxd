@@ -210,6 +210,11 @@ cdef extern from "plasmid.h" nogil:
     int pm_free(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset)
 
+    int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref)
+    void pm_map_inherit(const pm_arena *a, bint inherit)
+    void pm_map_poison(const pm_arena *a)
+    void pm_window_inherit(const pm_window *w, bint inherit)
+    int pm__driver_fd(const pm_arena *a)
     int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
     int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)

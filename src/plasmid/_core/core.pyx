@@ -6,6 +6,7 @@ that each link the core would get two copies of its statics.
 
     errors.pxi   error code -> exception
     small.pxi    tiny values as tagged bytes
+    fork.pxi     pins of views, which a forked child takes over
     refs.pxi     ObjectRef, Buffer
     memory.pxi   Lease, PrivateBuffer: an object's memory in a mapping of its own
     arena.pxi    Arena: objects and waiting
@@ -44,6 +45,7 @@ RETRY_ALWAYS = -1
 
 include "errors.pxi"
 include "small.pxi"
+include "fork.pxi"
 include "refs.pxi"
 include "memory.pxi"
 include "arena.pxi"

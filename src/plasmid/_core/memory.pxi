@@ -22,19 +22,22 @@ cdef class Lease:
     cdef readonly uint64_t nbytes
     cdef readonly bint sealed
     cdef _c.pm_window _window
+    cdef Pin _pin
     cdef object __weakref__
 
     def __dealloc__(self):
-        if self._window.at == NULL or _c.pm_is_inherited(self._arena._a):
+        if self._window.at == NULL:
             return
         if not self.sealed:
             self._arena._unsealed -= 1
-        _c.pm_window_close(&self._window)
-        _c.pm_unpin(self._arena._a, self.ref.slot)
+        if not _c.pm_is_inherited(self._arena._a):
+            _c.pm_window_close(&self._window)
+        _unpin(self._arena, &self._pin)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if _c.pm_is_inherited(self._arena._a):
-            raise BufferError("the store is not mapped in a forked child")
+        if not self.sealed and _c.pm_is_inherited(self._arena._a):
+            raise BufferError("an unsealed array is not mapped in a forked child")
+        _check_mapped(self._arena)
         PyBuffer_FillInfo(view, self, self._window.at, <Py_ssize_t>self.nbytes, self.sealed, flags)
 
     def __len__(self):
@@ -78,6 +81,7 @@ cdef class Lease:
             rc = _c.pm_seal(a, _c.PM_TRY, slot, False)
             if rc == _c.PM_OK:
                 self.sealed = True
+                self._pin.window = &self._window  # from now on it is a private view
                 self._arena._unsealed -= 1
                 break
             check(_c.pm_window_thaw(&self._window), "go on writing")
@@ -123,6 +127,7 @@ cdef Lease _lease(Arena arena, ObjectRef ref, uint64_t nbytes):
     lease._arena = arena
     lease.ref = ref
     lease.nbytes = nbytes
+    _count_pin(arena, &lease._pin, slot, NULL)
     arena._unsealed += 1
     arena._leases[slot] = lease
     return lease
@@ -136,19 +141,19 @@ cdef class PrivateBuffer:
     Owns a pin. Cost: a page fault for each page read, and a copy of each page written.
     """
     cdef Arena _arena
-    cdef uint64_t _slot
+    cdef Pin _pin
     cdef uint64_t _size
     cdef _c.pm_window _window
 
     def __dealloc__(self):
-        if self._window.at == NULL or _c.pm_is_inherited(self._arena._a):
+        if self._window.at == NULL:
             return
-        _c.pm_window_close(&self._window)
-        _c.pm_unpin(self._arena._a, self._slot)
+        if not _c.pm_is_inherited(self._arena._a):
+            _c.pm_window_close(&self._window)
+        _unpin(self._arena, &self._pin)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if _c.pm_is_inherited(self._arena._a):
-            raise BufferError("the store is not mapped in a forked child")
+        _check_mapped(self._arena)
         PyBuffer_FillInfo(view, self, self._window.at, <Py_ssize_t>self._size, 0, flags)
 
     def __len__(self):
@@ -173,6 +178,6 @@ cdef object _private(Arena arena, uint64_t slot, const _c.pm_view *view):
         buffer._window.at = NULL
     check(rc, "pin")
     buffer._arena = arena
-    buffer._slot = slot
+    _count_pin(arena, &buffer._pin, slot, &buffer._window)
     buffer._size = view.size
     return buffer

@@ -136,19 +136,16 @@ cdef class Buffer:
     read-only map, so not even C code with a stray pointer can change them.
     """
     cdef Arena _arena
-    cdef uint64_t _slot
+    cdef Pin _pin
     cdef const void *_data
     cdef uint64_t _size
 
     def __dealloc__(self):
-        if self._arena is not None and self._arena._a != NULL and not _c.pm_is_inherited(
-            self._arena._a
-        ):
-            _c.pm_unpin(self._arena._a, self._slot)
+        if self._arena is not None:
+            _unpin(self._arena, &self._pin)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if _c.pm_is_inherited(self._arena._a):
-            raise BufferError("the store is not mapped in a forked child")
+        _check_mapped(self._arena)
         PyBuffer_FillInfo(view, self, <void *>self._data, <Py_ssize_t>self._size, 1, flags)
 
     def __len__(self):
@@ -164,7 +161,7 @@ cdef Buffer _new_buffer(Arena arena, uint64_t slot, const _c.pm_view *view):
     check(rc, "get")
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer._arena = arena
-    buffer._slot = slot
+    _count_pin(arena, &buffer._pin, slot, NULL)
     buffer._data = view.data
     buffer._size = view.size
     return buffer

@@ -146,6 +146,7 @@ class Keeper:
         with suppress(BlockingIOError):
             os.eventfd_read(self._arena.bell)
         self._meet_clients()
+        self._see_to_guests()
 
     def _admit(self) -> None:
         try:
@@ -246,6 +247,14 @@ class Keeper:
                     self._recovered()
             elif (client.slot, client.epoch) not in self._watched:
                 self._watch(client)
+
+    def _see_to_guests(self) -> None:
+        """Sweep guests that became another program (exec): of that no pidfd tells, but their life
+        locks."""
+        for key, watch in list(self._watched.items()):
+            if watch.kind == core.GUEST and self._arena.sweep(*key, core.CAUSE_UNKNOWN):
+                self._close(self._watched.pop(key))
+                names.clear(self._arena)
 
     def _watch(self, client: core.Client) -> None:
         """Open a pidfd, or sweep.

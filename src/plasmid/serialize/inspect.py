@@ -128,7 +128,7 @@ def _in_one(kind: str, what: str, size: int, start: int) -> Explanation:
 
 
 def _describe_pickle(view: memoryview, size: int, refs: Sequence[Any]) -> Explanation:
-    length, count, _ = HEAD_PICKLE.unpack_from(view)[4:]
+    length, count = HEAD_PICKLE.unpack_from(view)[4:6]
     start = HEADER + pickled.PLACE.size * count
     if start + length > size:
         raise corrupted(f"a pickle of {length} bytes with {count} buffers in {size} bytes")

@@ -17,6 +17,8 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
     +24  buffers  u64      out-of-band buffers
     +32  refs     u64      references to other objects that the value holds, and after them those
                            to objects whose memory it shares
+    +40  check    u32      CRC-32 of a pickle of up to CHECKED bytes; 0 = not known. A damaged
+                           pickle could do anything, crashing the interpreter included
     +64  per buffer        source u64, offset u64, length u64
     then the pickle (protocol 5), then the buffers whose source is 0. Those with source k lie in
     the stored bytes of the k-th reference, at offset from the first of them
@@ -24,6 +26,7 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
     TENSOR  a numpy.ndarray
     +16  ndim     u8       dimensions, if the header describes the array alone
     +17  order    char     "C" or "F"
+    +18  check    u16      of the extension: the low half of its CRC-32
     +20  extra    u32      length of the extension, 0 if there is none
     +24  dtype    8 bytes  the array interface's typestr, such as "<f8", padded with zeros
     +32  shape    3 x i64  unused dimensions are zero
@@ -55,10 +58,13 @@ RAW, PICKLE, TENSOR, ARROW, BUFFER = 1, 2, 3, 4, 5
 
 HEADER: Final = 64
 HEAD: Final = struct.Struct("<4sHHQ48x")
-HEAD_PICKLE: Final = struct.Struct("<4sHHQQQQ24x")
-HEAD_TENSOR: Final = struct.Struct("<4sHHQBcxxI8sqqqQ")
+HEAD_PICKLE: Final = struct.Struct("<4sHHQQQQI20x")
+HEAD_TENSOR: Final = struct.Struct("<4sHHQBcHI8sqqqQ")
 HEAD_ARROW: Final = struct.Struct("<4sHHQQ40x")
 HEAD_BUFFER: Final = struct.Struct("<4sHHQQ40x")
+
+CHECKED: Final = 1 << 14
+"""Longer pickles are taken on trust: a CRC of them would be felt."""
 
 DATA_OFFSET: Final = 4096
 """Of data written in place: on a page of its own."""

@@ -24,12 +24,14 @@ import copyreg
 import pickle
 import struct
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
 from . import by_value, reducers, sharing
 from .layout import (
+    CHECKED,
     HEAD_PICKLE,
     HEADER,
     MAGIC,
@@ -129,19 +131,21 @@ def plan(value: Any) -> Plan:
     job.clear_memo()
     _idle.append(job)
     size = HEADER + len(data)
-    header = HEAD_PICKLE.pack(MAGIC, VERSION, PICKLE, size, len(data), 0, 0)
+    header = HEAD_PICKLE.pack(MAGIC, VERSION, PICKLE, size, len(data), 0, 0, _check(data))
     return Plan(size, ((0, header + data),))
 
 
 def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool) -> Any:
     """The value of a stored object of kind PICKLE."""
-    length, buffers, references = HEAD_PICKLE.unpack_from(view)[4:]
+    length, buffers, references, check = HEAD_PICKLE.unpack_from(view)[4:]
     start = HEADER + PLACE.size * buffers
     if start + length > size:
         raise corrupted(f"a pickle of {length} bytes with {buffers} buffers in {size} bytes")
     if references != len(refs):
         raise corrupted(f"it holds {references} references, {len(refs)} were given")
     data = view[start : start + length]
+    if check and check != _check(data):
+        raise corrupted("its pickle is not the one that was stored")
     try:
         if not buffers and not references and not writable:
             return pickle.loads(data)
@@ -190,9 +194,16 @@ def _assemble(chunks: list[Bytes], buffers: list[pickle.PickleBuffer], refs: lis
         places.append(PLACE.pack(0, offset, data.nbytes))
         offset += data.nbytes
     refs = [*refs, *owners]
-    header = HEAD_PICKLE.pack(MAGIC, VERSION, PICKLE, offset, length, len(buffers), len(refs))
+    check = _check(b"".join(chunks)) if length <= CHECKED else 0
+    header = HEAD_PICKLE.pack(
+        MAGIC, VERSION, PICKLE, offset, length, len(buffers), len(refs), check
+    )
     pieces.insert(0, (0, header + b"".join(places)))
     return Plan(offset, pieces, refs)
+
+
+def _check(data: Bytes) -> int:
+    return zlib.crc32(data) if len(data) <= CHECKED else 0
 
 
 def _out_of_band(

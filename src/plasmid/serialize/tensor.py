@@ -19,6 +19,7 @@ small buffer that stays in the cache.
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -72,10 +73,11 @@ def _header(array: np.ndarray[Any, Any], start: int = 0) -> tuple[bytes, int]:
     extra = b""
     if code is None or ndim > 3 or not flags.forc:
         extra = pickle.dumps((dtype, array.shape, _dense_strides(array)), 5)
-        fields: tuple[Any, ...] = (0, b"C", len(extra), b"", 0, 0, 0)
+        check = zlib.crc32(extra) & 0xFFFF
+        fields: tuple[Any, ...] = (0, b"C", check, len(extra), b"", 0, 0, 0)
     else:
         order = b"C" if flags.c_contiguous else b"F"
-        fields = (ndim, order, 0, code.encode(), *array.shape, *_NO_DIMENSIONS[ndim])
+        fields = (ndim, order, 0, 0, code.encode(), *array.shape, *_NO_DIMENSIONS[ndim])
     start = start or aligned(HEADER + len(extra))
     size = start + array.nbytes
     return HEAD_TENSOR.pack(MAGIC, VERSION, TENSOR, size, *fields, start) + extra, start
@@ -96,12 +98,15 @@ def in_place_header(array: np.ndarray[Any, Any]) -> bytes:
 
 def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool) -> Any:
     """The array, as a view of `buffer` that keeps it alive."""
-    _, _, _, _, ndim, order, extra, code, a, b, c, start = HEAD_TENSOR.unpack_from(view)
+    _, _, _, _, ndim, order, check, extra, code, a, b, c, start = HEAD_TENSOR.unpack_from(view)
     if not HEADER + extra <= start <= size or ndim > 3:
         raise corrupted(f"an array at {start} of {size} bytes")
     try:
         if extra:
-            dtype, shape, strides = pickle.loads(view[HEADER : HEADER + extra])
+            extension = view[HEADER : HEADER + extra]
+            if check != zlib.crc32(extension) & 0xFFFF:
+                raise ValueError("its description is not the one that was stored")
+            dtype, shape, strides = pickle.loads(extension)
         else:
             dtype, shape, strides = _dtype(code), (a, b, c)[:ndim], None
         if dtype.hasobject or dtype.num >= _CLASSIC:
