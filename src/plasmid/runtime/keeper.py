@@ -277,9 +277,11 @@ class Keeper:
 
     def _stranger_ended(self, key: tuple[int, int]) -> None:
         self._child_changed()  # if it is our child after all, this tells how it ended
-        watch = self._watched.pop(key, None)
-        if watch:
-            self._close(watch)
+        watch = self._watched.get(key)
+        if watch and _has_ended(
+            watch.pidfd
+        ):  # the event may be of a descriptor of that number before
+            self._close(self._watched.pop(key))
             if self._arena.sweep(*key, core.CAUSE_UNKNOWN):
                 names.clear(self._arena)  # those that went with it
 
@@ -479,6 +481,12 @@ class _Nursery:
         self.control.close()
         os.close(self._life)
         os.close(self._log)
+
+
+def _has_ended(pidfd: int) -> bool:
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(0))
 
 
 def start_time(pid: int) -> int:
