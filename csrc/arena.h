@@ -67,7 +67,7 @@ typedef struct pm_arena {
     _Atomic int gone;         /* the driver has ended (guests) */
     struct pm_watch *watch;   /* the watcher thread */
     /* after pm_retire(): a handle over the same maps and counts, for what is still pinned */
-    struct pm_arena *heir;
+    struct pm_arena *_Atomic heir;
 } pm_arena;
 
 /* A fresh arena in a memfd of its own. PM_ESYS, PM_EINVAL. */

@@ -17,6 +17,7 @@
 enum {
     STOPPED_NS = 1000000000, /* how long a stopped holder of the lock is waited for [R 9] */
     PAGE = 4096,
+    LATE_MS = 1, /* an operation of this process within it saves the watcher its work */
 };
 
 struct pm_watch {
@@ -24,8 +25,11 @@ struct pm_watch {
     pm_arena *a;
     enum pm_kind kind;
     int driver; /* pidfd of our own, or -1 */
-    int stop;   /* eventfd */
-    int rc;     /* of the claim */
+    int bell;   /* eventfd: one of the two below is set */
+    _Atomic bool stop;
+    _Atomic bool called;
+    void (*late)(pm_arena *);
+    int rc; /* of the claim */
     sem_t claimed;
 };
 
@@ -298,6 +302,14 @@ static void end_session(const pm_arena *a)
     kill(own, SIGKILL);
 }
 
+static void driver_ended(const struct pm_watch *w)
+{
+    if (w->kind != PM_GUEST)
+        end_session(w->a);
+    w->a->gone = 1;
+    pm__wake_everyone(w->a);
+}
+
 static void *watch(void *arg)
 {
     struct pm_watch *w = arg;
@@ -307,20 +319,29 @@ static void *watch(void *arg)
     sem_post(&w->claimed);
     if (!claimed)
         return NULL;
-    struct pollfd fds[2] = {{.fd = w->stop, .events = POLLIN}, {.fd = w->driver, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = w->bell, .events = POLLIN}, {.fd = w->driver, .events = POLLIN}};
+    uint64_t rings;
     for (;;) {
-        if (poll(fds, 2, -1) < 0)
-            continue;
-        if (fds[0].revents)
+        int n = poll(fds, 2, atomic_load(&w->called) ? LATE_MS : -1);
+        if (atomic_load(&w->stop))
             return NULL; /* the life lock is not given back: to all others this is a death */
-        if (fds[1].revents && w->kind != PM_GUEST)
-            end_session(w->a);
-        if (fds[1].revents) {
-            w->a->gone = 1;
+        if (n == 0) {
+            atomic_store(&w->called, false); /* first: a call from here on is another one */
+            w->late(w->a);
+        }
+        if (n > 0 && fds[0].revents)
+            (void)!read(w->bell, &rings, sizeof rings);
+        if (n > 0 && fds[1].revents) {
+            driver_ended(w);
             fds[1].fd = -1;
-            pm__wake_everyone(w->a);
         }
     }
+}
+
+void pm__call_watcher(pm_arena *a)
+{
+    if (a->watch && !atomic_exchange(&a->watch->called, true))
+        pm__os_eventfd_ring(a->watch->bell);
 }
 
 static int start_thread(struct pm_watch *w)
@@ -340,25 +361,26 @@ static int start_thread(struct pm_watch *w)
 
 static void free_watch(struct pm_watch *w)
 {
-    if (w->stop >= 0)
-        close(w->stop);
+    if (w->bell >= 0)
+        close(w->bell);
     if (w->driver >= 0)
         close(w->driver);
     sem_destroy(&w->claimed);
     free(w);
 }
 
-int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd)
+int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*late)(pm_arena *))
 {
     struct pm_watch *w = calloc(1, sizeof *w);
     if (!w)
         return PM_ESYS;
-    *w = (struct pm_watch){.a = a, .kind = kind, .driver = -1, .stop = eventfd(0, EFD_CLOEXEC)};
+    *w = (struct pm_watch){
+        .a = a, .kind = kind, .driver = -1, .late = late, .bell = eventfd(0, EFD_CLOEXEC)};
     sem_init(&w->claimed, 0, 0);
     a->forks = forks;
     if (driver_pidfd >= 0)
         w->driver = fcntl(driver_pidfd, F_DUPFD_CLOEXEC, 3);
-    int rc = w->stop < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : start_thread(w);
+    int rc = w->bell < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : start_thread(w);
     if (rc == PM_OK) {
         while (sem_wait(&w->claimed))
             ;
@@ -382,10 +404,18 @@ int pm__driver_fd(const pm_arena *a)
 void pm__client_stop(pm_arena *a)
 {
     struct pm_watch *w = a->watch;
-    if (!w)
+    if (!w || atomic_exchange(&w->stop, true))
         return;
-    pm__os_eventfd_ring(w->stop);
+    pm__os_eventfd_ring(w->bell);
     pthread_join(w->thread, NULL);
-    free_watch(w);
+    if (w->driver >= 0)
+        close(w->driver);
+    w->driver = -1;
+}
+
+void pm__client_free(pm_arena *a)
+{
+    if (a->watch)
+        free_watch(a->watch);
     a->watch = NULL;
 }

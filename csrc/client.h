@@ -26,15 +26,21 @@ typedef struct {
 } pm_op;
 
 /* Claim a slot and start the watcher thread. driver_pidfd >= 0: when the driver ends, a keeper
- * or worker is killed, a guest is told (a->gone). The fd stays the caller's. PM_ETABLE if all slots are
- * taken, PM_EGONE, PM_ESYS. */
-int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd);
+ * or worker is killed, a guest is told (a->gone). The fd stays the caller's. late: what the thread does
+ * when it is called. PM_ETABLE if all slots are taken, PM_EGONE, PM_ESYS. */
+int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*late)(pm_arena *));
+
+/* Have the watcher thread do `late` in a moment: there is something left that could not wait for the
+ * lock, and perhaps no operation of this process will follow. Never waits. */
+void pm__call_watcher(pm_arena *a);
 
 /* The driver's pidfd that the watcher looks at, -1 = none. */
 int pm__driver_fd(const pm_arena *a);
 
 /* End the watcher thread: to all others this client is dead now, and can be swept. */
 void pm__client_stop(pm_arena *a);
+/* After that, when no thread can call it any more. */
+void pm__client_free(pm_arena *a);
 
 /* Take the lock. PM_EAGAIN (busy), PM_EFORKED, PM_EGONE, PM_ECORRUPT, PM_ESTOPPED: its holder
  * has been stopped for a second and may not be killed (a driver or a guest; see

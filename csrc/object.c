@@ -277,6 +277,7 @@ static void defer(pm_arena *a, uint64_t slot)
     do
         a->local[slot].deferred = first;
     while (!atomic_compare_exchange_weak(&a->deferred, &first, slot + 1));
+    pm__call_watcher(a); /* others may wait for just this, and we never call again */
 }
 
 void pm_drop(pm_arena *a, uint64_t slot)

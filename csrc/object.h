@@ -48,7 +48,8 @@ int pm__sealable(const pm_arena *a, uint64_t slot);
 /* One more reference of this process. PM_ENOTFOUND if that generation is gone. Lock-free if the
  * process has one. */
 int pm_hold(pm_arena *a, pm_patience how, pm_ref ref);
-/* One less. Never waits, never fails: what cannot be done now is deferred to the next operation. */
+/* One less. Never waits, never fails: what cannot be done now is deferred to the next operation, at
+ * most by a millisecond or two. */
 void pm_drop(pm_arena *a, uint64_t slot);
 /* A pin is a reference that also promises that the bytes stay. Needs a reference already, to a
  * sealed object. Lock-free. PM_EFREED. */

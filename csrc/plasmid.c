@@ -6,10 +6,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What was given back beside a busy lock; of a guest that left, what it had still pinned. */
+static void settle_late(pm_arena *a)
+{
+    pm__settle(a->heir ? a->heir : a, PM_WAIT);
+}
+
 static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm_arena **out)
 {
     if (rc == PM_OK) {
-        rc = pm__client_attach(a, kind, driver_pidfd);
+        rc = pm__client_attach(a, kind, driver_pidfd, settle_late);
         if (rc)
             pm__arena_unmap(a);
     }
@@ -135,6 +141,7 @@ int pm_retire(pm_arena *a)
         rc = pm__done(&op);
     }
     heir->local = a->local;
+    heir->watch = a->watch;
     a->heir = heir;
     return rc;
 }
@@ -142,6 +149,7 @@ int pm_retire(pm_arena *a)
 void pm_close(pm_arena *a)
 {
     pm__client_stop(a);
+    pm__client_free(a);
     free(a->heir);
     pm__arena_unmap(a);
     free(a);

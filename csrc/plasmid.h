@@ -3,7 +3,7 @@
  *   arena     pm_open_new, pm_open_fd, pm_close     object.h  put, create, seal, hold, pin, look
  *   wait.h    pm_wait                               task.h    submit, next, finish, block
  *   recover.h pm_sweep                              check.h   pm_check, pm_dump
- *   window.h  mappings of one object, for writing
+ *   window.h  mappings of one object, for writing   survey.h  the objects, one by one
  *   guard.h   the thread that keeps the keeper alive
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
@@ -14,6 +14,7 @@
 #include "guard.h"
 #include "os.h"
 #include "recover.h"
+#include "survey.h"
 #include "window.h"
 
 /* A fresh session's arena, with this process as its driver. */

@@ -436,8 +436,9 @@ static int step_and_leave(pm_op *op)
 }
 
 /* The last one out clears up: whoever finds the lock busy here leaves the rest to the one
- * inside, who looks again after leaving. So nothing decided is left to nobody; deaths and stops
- * are made good by sweeps and by kick() in wait.c. */
+ * inside, who looks again after leaving, or to its own watcher thread: the one inside may be only
+ * looking, and cannot know what another process has deferred. So nothing decided is left to nobody;
+ * deaths and stops are made good by sweeps and by kick() in wait.c. */
 int pm__done(pm_op *op)
 {
     pm_arena *a = op->a;
@@ -456,5 +457,7 @@ int pm__settle(pm_arena *a, pm_patience how)
         if (rc == PM_OK)
             rc = step_and_leave(&op);
     }
+    if (rc == PM_EAGAIN)
+        pm__call_watcher(a);
     return rc;
 }

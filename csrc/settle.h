@@ -81,7 +81,8 @@ pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i);
  * then what is left, until nothing is or somebody else is inside. */
 int pm__done(pm_op *op);
 
-/* Work the lists down to nothing. PM_EAGAIN if the lock is busy: others will see to the rest. */
+/* Work the lists down to nothing. PM_EAGAIN if the lock is busy: others, or our watcher thread, will
+ * see to the rest. */
 int pm__settle(pm_arena *a, pm_patience how);
 
 #endif

@@ -21,7 +21,7 @@ C_LAYERS = [
     "heap layout arena copy window client",
     "pool directory queue",
     "settle reserve object wait task",
-    "recover check dump guard",
+    "recover check dump survey guard",
     "plasmid",
 ]
 C_ORDER = " ".join(C_LAYERS).split()
@@ -43,8 +43,9 @@ PYTHON_LAYERS = {
     "engine.packing": "_core serialize engine.inplace exceptions",
     "engine.serializers": "_core serialize",
     "engine.capsules": "",
+    "engine.memory": "_core runtime serialize exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
-    "engine.serializers engine.capsules "
+    "engine.serializers engine.capsules engine.memory "
     "_core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
@@ -57,7 +58,7 @@ PYTHON_LAYERS = {
     "experimental": "experimental engine.base engine.current api remote session exceptions .",
     "_private": "_private engine.base engine.current api remote session exceptions .",
     ".": "_core _platform _private api buffers exceptions experimental remote session util",
-    "sessions": "runtime _core exceptions",
+    "sessions": "engine.memory runtime _core exceptions",
     "_progress": "",
     "demo": "_progress exceptions .",
     "cli": "demo sessions exceptions .",

@@ -147,6 +147,26 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_memory(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "memory",
+        help="show what is in a session's store, and who keeps it there",
+        description="List the objects of a running session, the largest first: size, state, type, "
+        "who holds and views them; and objects that keep each other alive.",
+    )
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many objects")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
+    parser.set_defaults(run=_memory)
+
+
+def _memory(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+
+    print(sessions.memory(args.address, args.limit, as_json=args.json))
+    return 0
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -159,4 +179,5 @@ _COMMANDS: tuple[Callable[[_Commands], None], ...] = (
     _add_start,
     _add_stop,
     _add_status,
+    _add_memory,
 )

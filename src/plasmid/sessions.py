@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plasmid.exceptions import AuthenticationError, SessionError, SessionNotFoundError
 from plasmid.runtime import handover
-from plasmid.runtime.guest import Guest
+from plasmid.runtime.guest import Guest, join
 
 STOP_SECONDS = 20.0
 
@@ -98,6 +98,18 @@ def status() -> list[Status]:
         with suppress(SessionError):
             found.append(_status(name))
     return found
+
+
+def memory(address: str, limit: int, *, as_json: bool) -> str:
+    """What is in the store of the session at `address` ("auto": any)."""
+    from plasmid.engine import memory
+
+    guest = join(address)
+    try:
+        report = memory.survey(guest.arena)
+    finally:
+        guest.close()
+    return json.dumps(report) if as_json else memory.as_text(report, limit)
 
 
 def _status(name: str) -> Status:

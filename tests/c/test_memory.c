@@ -419,6 +419,91 @@ TEST(window_needs_a_block_on_a_page)
     pm_close(w.a);
 }
 
+/* ---- given back beside the lock ---------------------------------------------------------------------------- */
+
+/* What a process gives back while the lock is busy, it gives back although it never calls again. */
+static void give_back_and_sleep(world *w)
+{
+    pm_ref ref = w->b->refs[0];
+    DO(pm_hold(w->a, PM_WAIT, ref));
+    if (pm_state(w->a, ref.slot) == PM_PENDING)
+        DO(pm_lease(w->a, PM_WAIT, ref.slot));
+    else
+        DO(pm_pin(w->a, ref.slot));
+    w->b->word[0] = 1;
+    AWAIT(w->b->word[1]);
+    pm_unpin(w->a, ref.slot);
+    pm_drop(w->a, ref.slot);
+    w->b->word[0] = 2;
+    pause();
+}
+
+static void hold_the_lock_meanwhile(world *w)
+{
+    pm_op op;
+    DO(pm__enter(&op, w->a, PM_WAIT));
+    w->b->word[1] = 1;
+    AWAIT(w->b->word[0] == 2);
+    DO(pm__leave(&op));
+}
+
+TEST(lease_given_back_beside_the_lock_wakes_who_seals)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = w.b->refs[0] = make(&w, BIG, 1, NULL, 0);
+    pid_t pid = spawn(&w, give_back_and_sleep);
+    AWAIT(w.b->word[0]);
+    CHECK(pm_seal(w.a, PM_WAIT, ref.slot, false) == PM_ELEASED);
+    hold_the_lock_meanwhile(&w);
+    int rc;
+    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+        continue;
+    CHECK(rc == PM_OK);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    drop(&w, ref);
+    AWAIT(used(&w) == then.heap_used);
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(view_given_back_beside_the_lock_lets_freed_bytes_go)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = w.b->refs[0] = build(&w, BIG, 1, NULL, 0);
+    pid_t pid = spawn(&w, give_back_and_sleep);
+    AWAIT(w.b->word[0]);
+    DO(pm_free(w.a, PM_WAIT, ref.slot));
+    CHECK(used(&w) > then.heap_used);
+    hold_the_lock_meanwhile(&w);
+    AWAIT(used(&w) == then.heap_used);
+    drop(&w, ref);
+    AWAIT(stats(&w).entries == then.entries);
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(object_dropped_beside_the_lock_goes)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    w.b->refs[0] = build(&w, BIG, 1, NULL, 0);
+    pid_t pid = spawn(&w, give_back_and_sleep);
+    AWAIT(w.b->word[0]);
+    drop(&w, w.b->refs[0]);
+    hold_the_lock_meanwhile(&w);
+    AWAIT(used(&w) == then.heap_used);
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    same(&w, then);
+    pm_close(w.a);
+}
+
 /* ---- located ----------------------------------------------------------------------------------------------- */
 
 static const char *data_of(const world *w, pm_ref ref)

@@ -145,7 +145,7 @@ class FakeEngine(Engine):
     def locate(self, refs: list[Ref]) -> dict[Ref, dict[str, Any]]:
         return {ref: {"node_ids": ["0"], "object_size": 1, "did_spill": False} for ref in refs}
 
-    def memory_summary(self) -> str:
+    def memory_summary(self, limit: int) -> str:
         return "0 bytes"
 
     def address_info(self) -> dict[str, Any]:

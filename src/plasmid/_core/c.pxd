@@ -259,6 +259,33 @@ cdef extern from "plasmid.h" nogil:
     int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
 
+    ctypedef struct pm_holder_info:
+        uint64_t client
+        uint64_t pid
+        uint64_t kind
+        uint64_t pins
+
+    ctypedef struct pm_object_info:
+        pm_ref ref
+        pm_entry_state state
+        bint is_inline
+        bint stripped
+        bint kept
+        bint boot
+        uint64_t size
+        uint64_t bytes
+        uint64_t refs
+        uint64_t nrefs
+        bint has_task
+        char *task
+        uint64_t nholders
+        pm_holder_info *holders
+    enum:
+        PM_SURVEY_HOLDERS
+    int pm_survey(
+        pm_arena *a, pm_patience how, uint64_t *start, pm_object_info *out, uint64_t *n
+    )
+
     int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
 
     int pm_check(pm_arena *a, char *why, size_t length)

@@ -22,6 +22,26 @@ class Client(NamedTuple):
     pid: int
     start_time: int
 
+class Holder(NamedTuple):
+    client: int
+    pid: int
+    kind: int
+    pins: int
+
+class StoredObject(NamedTuple):
+    id: bytes
+    state: str
+    size: int
+    bytes: int
+    is_inline: bool
+    stripped: bool
+    kept: str
+    refs: int
+    contained: int
+    task: str
+    holder_count: int
+    holders: list[Holder]
+
 @type_check_only
 class Hooks(Protocol):
     @property
@@ -157,6 +177,7 @@ class Arena:
     def count_serializers(self) -> None: ...
     def expect_no_expiry(self) -> None: ...
     def kept(self) -> list[ObjectRef]: ...
+    def objects(self) -> list[StoredObject]: ...
     def ref_from_id(self, binary: bytes) -> ObjectRef: ...
     def find(self, key: bytes) -> ObjectRef | None: ...
     def name(self, ref: ObjectRef, key: bytes) -> bool: ...

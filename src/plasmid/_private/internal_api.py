@@ -17,7 +17,22 @@ def free(object_refs: Any, local_only: bool = False) -> None:
     api.free(object_refs)
 
 
-def memory_summary(*_args: object, **_options: object) -> str:
-    """What is in the object store, as text for people. Ray's arguments choose among tables that do
-    not exist here."""
-    return current.get_engine().memory_summary()
+def memory_summary(
+    address: str | None = None,
+    redis_password: str = "",
+    group_by: str = "NODE_ADDRESS",
+    sort_by: str = "OBJECT_SIZE",
+    units: str = "B",
+    line_wrap: bool = True,
+    stats_only: bool = False,
+    num_entries: int | None = None,
+) -> str:
+    """What is in the object store and who keeps it there, as text for people.
+
+    A line of totals, then the objects, the largest first.
+
+    `stats_only`: the line of totals. `num_entries`: so many objects (default 100). Ray's other
+    arguments choose among tables that do not exist here.
+    """
+    text = current.get_engine().memory_summary(100 if num_entries is None else num_entries)
+    return text.partition("\n")[0] if stats_only else text

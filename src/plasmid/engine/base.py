@@ -299,8 +299,9 @@ class Engine(ABC):
         then), "did_spill"."""
 
     @abstractmethod
-    def memory_summary(self) -> str:
-        """What is in the store, as text for people. Holds up the session while it is made."""
+    def memory_summary(self, limit: int) -> str:
+        """What is in the store and who keeps it there, as text for people; at most `limit` objects,
+        the largest."""
 
     @abstractmethod
     def address_info(self) -> dict[str, Any]:

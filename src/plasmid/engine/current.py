@@ -216,7 +216,7 @@ class _NotStarted(Engine):
     def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
         raise self.error()
 
-    def memory_summary(self) -> str:
+    def memory_summary(self, limit: int) -> str:
         raise self.error()
 
     def address_info(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import serialize
 from plasmid._core import core
-from plasmid.engine import capsules, inplace, packing
+from plasmid.engine import capsules, inplace, memory, packing
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.running import (
@@ -454,8 +454,8 @@ class LocalEngine(Engine):
             for ref, size in sizes.items()
         }
 
-    def memory_summary(self) -> str:
-        return self._arena.dump()
+    def memory_summary(self, limit: int) -> str:
+        return memory.as_text(memory.survey(self._arena), limit)
 
     def address_info(self) -> dict[str, Any]:
         return {

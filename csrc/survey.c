@@ -1,0 +1,68 @@
+/* survey.c - see survey.h. */
+#include "survey.h"
+
+#include <string.h>
+
+enum { LOOKS = 256 }; /* entries looked at in one lock hold */
+
+static void survey_holders(const pm_arena *a, const pm_entry_shm *e, pm_object_info *out)
+{
+    out->nholders = 0;
+    for (uint64_t i = e->holders.v; i; i = a->holds[i - 1].enext.v, out->nholders++) {
+        const pm_hold_shm *r = &a->holds[i - 1];
+        const pm_client_shm *c = &a->clients[r->client.v];
+        if (out->nholders < PM_SURVEY_HOLDERS) {
+            out->holders[out->nholders].client = r->client.v;
+            out->holders[out->nholders].pid = c->pid.v;
+            out->holders[out->nholders].kind = c->kind.v;
+            out->holders[out->nholders].pins = pm_a64_load(&r->pins);
+        }
+    }
+}
+
+static void survey_entry(const pm_arena *a, uint64_t slot, pm_object_info *out)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    *out = (pm_object_info){
+        .ref = pm_ref_of(a, slot),
+        .state = pm_state(a, slot),
+        .is_inline = e->block.v == 0,
+        .stripped = e->strip.v == PM_STRIPPED,
+        .kept = e->key.v && a->keys[e->key.v - 1].kept.v,
+        .boot = a->h->boot.v == slot + 1,
+        .size = e->size.v,
+        .refs = e->refs.v,
+        .nrefs = e->nrefs.v,
+        .has_task = e->task.v != 0,
+    };
+    if (e->block.v && e->strip.v != PM_STRIPPED)
+        out->bytes = pm__heap_usable(&a->heap, e->block.v);
+    if (e->task.v)
+        memcpy(out->task, pm__task(a, e->task.v - 1)->name, PM_TASK_NAME);
+    survey_holders(a, e, out);
+}
+
+/* A client's own pending entry without block or task: in its stock, or about to be filled. */
+static bool is_stock(const pm_arena *a, uint64_t slot)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    return pm_state(a, slot) == PM_PENDING && !e->block.v && !e->task.v;
+}
+
+int pm_survey(pm_arena *a, pm_patience how, uint64_t *from, pm_object_info *out, uint64_t *n)
+{
+    pm_op op;
+    uint64_t most = *n, high;
+    *n = 0;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    high = a->h->entries.high.v;
+    for (int i = 0; i < LOOKS && *n < most && *from < high; i++, ++*from)
+        if (pm_state(a, *from) != PM_FREE && !is_stock(a, *from))
+            survey_entry(a, *from, &out[(*n)++]);
+    if (*from >= high)
+        rc = PM_ENOTFOUND;
+    int left = pm__leave(&op);
+    return left ? left : rc;
+}

@@ -1,0 +1,172 @@
+"""What is in the store and who keeps it there: a table for people, and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from plasmid import serialize
+from plasmid._core import core
+from plasmid.exceptions import ObjectCorruptedError, ObjectFreedError, ObjectLostError
+from plasmid.runtime import names
+
+_KINDS = {
+    core.DRIVER: "driver",
+    core.KEEPER: "keeper",
+    core.WORKER: "worker",
+    core.GUEST: "program",
+}
+_CYCLES_SHOWN = 10
+
+
+def survey(arena: core.Arena) -> dict[str, Any]:
+    """All objects, largest first, and totals; as plain values that JSON can carry.
+
+    "objects": for each "id", "state", "size" (bytes of the value), "bytes" (of its block), "where",
+    "type", "held_by" (a list of texts), "pinned_by" (pids), "contains" (a number).
+    "cycles": lists of ids of objects that contain each other.
+    "totals": bytes of the store, used, free, the largest free block, `fragmentation` (the share of
+    free memory that is not in that block), of objects, and of tables of queued tasks.
+
+    Takes the lock for a bounded time again and again: what changes meanwhile may be missing.
+    """
+    named = _names(arena)
+    stats = arena.stats()
+    found = arena.objects()
+    inside = _contained(arena, found)
+    holders: dict[bytes, list[str]] = {}
+    for outer, ids in inside.items():
+        for inner in set(ids):
+            holders.setdefault(inner, []).append(f"contained in {outer.hex()}")
+    objects = [_describe(arena, each, named, holders.get(each.id, [])) for each in found]
+    objects.sort(key=lambda each: (-each["bytes"], -each["size"]))
+    in_objects = sum(each["bytes"] for each in objects)
+    free = stats["heap_free"]
+    return {
+        "objects": objects,
+        "cycles": [[each.hex() for each in cycle] for cycle in _cycles(inside)],
+        "totals": {
+            "store_bytes": stats["heap_capacity"],
+            "used_bytes": stats["heap_used"],
+            "free_bytes": free,
+            "largest_free_block": stats["heap_largest"],
+            "fragmentation": 1 - stats["heap_largest"] / free if free else 0.0,
+            "object_bytes": in_objects,
+            "task_table_bytes": max(0, stats["heap_used"] - in_objects),
+            "objects": len(objects),
+            "pending_tasks": stats["tasks"],
+            "clients": stats["clients"],
+        },
+    }
+
+
+def as_text(report: dict[str, Any], limit: int = 100) -> str:
+    """The survey as a table, at most `limit` objects."""
+    totals, objects = report["totals"], report["objects"]
+    lines = [
+        f"{totals['used_bytes']:,} of {totals['store_bytes']:,} bytes used: "
+        f"{totals['object_bytes']:,} by {totals['objects']:,} objects, "
+        f"{totals['task_table_bytes']:,} by tables of {totals['pending_tasks']:,} tasks; largest "
+        f"free block {totals['largest_free_block']:,}, fragmentation "
+        f"{totals['fragmentation']:.0%}",
+        "",
+        f"{'object':<24}{'bytes':>15}  {'state':<10}{'where':<8}{'type':<22}held by",
+    ]
+    lines += [
+        f"...{each['id'][32:]:<21}{each['bytes'] or each['size']:>15,}  {each['state']:<10}"
+        f"{each['where']:<8}{each['type']:<22}{'; '.join(each['held_by'])}"
+        for each in objects[:limit]
+    ]
+    if len(objects) > limit:
+        lines.append(f"... and {len(objects) - limit:,} more")
+    lines += [
+        f"these objects keep each other alive: {', '.join(cycle)}; free() of one breaks it"
+        for cycle in report["cycles"]
+    ]
+    return "\n".join(lines)
+
+
+def _describe(
+    arena: core.Arena, each: core.StoredObject, named: dict[bytes, str], containers: list[str]
+) -> dict[str, Any]:
+    held = []
+    for holder in each.holders:
+        pins = f", {holder.pins} views" if holder.pins else ""
+        held.append(f"{_KINDS.get(holder.kind, 'process')} {holder.pid}{pins}")
+    if each.holder_count > len(each.holders):
+        held.append(f"{each.holder_count - len(each.holders)} more processes")
+    held += containers
+    if each.id in named:
+        held.append(f"name {named[each.id]!r}")
+    if each.kept:
+        held.append("the session" if each.kept == "session" else "a name's record")
+    others = each.refs - each.holder_count - len(containers) - bool(each.kept)
+    if others > 0:
+        held.append(f"{others} tasks")
+    return {
+        "id": each.id.hex(),
+        "state": f"pending {each.task}()" if each.task else each.state,
+        "size": each.size,
+        "bytes": each.bytes,
+        "where": "table" if each.is_inline else "gone" if each.stripped else "heap",
+        "type": _type_of(arena, each),
+        "held_by": held,
+        "pinned_by": [holder.pid for holder in each.holders if holder.pins],
+        "contains": each.contained,
+    }
+
+
+def _type_of(arena: core.Arena, each: core.StoredObject) -> str:
+    if each.state not in ("sealed", "exception"):
+        return "in place" if each.state == "pending" and not each.task else ""
+    with suppress(ObjectLostError, ObjectFreedError, ObjectCorruptedError):
+        ref = arena.ref_from_id(each.id)
+        small = arena.small_bytes(ref)
+        if small is not None:
+            return "small value"
+        return serialize.describe(arena.open(ref, 0, each.size), arena.contained(ref)).kind[:21]
+    return "record"
+
+
+def _names(arena: core.Arena) -> dict[bytes, str]:
+    """Of named objects, their names."""
+    found = {}
+    for record in names.all_of(arena):
+        with suppress(ObjectLostError, ObjectFreedError):
+            found[arena.contained(record.ref)[0].binary()] = record.name
+    return found
+
+
+def _contained(arena: core.Arena, found: Iterable[core.StoredObject]) -> dict[bytes, list[bytes]]:
+    """Of each sealed object, what it contains."""
+    inside = {}
+    for each in found:
+        if each.contained and each.state in ("sealed", "exception"):
+            with suppress(ObjectLostError, ObjectFreedError):
+                refs = arena.contained(arena.ref_from_id(each.id))
+                inside[each.id] = [ref.binary() for ref in refs]
+    return inside
+
+
+def _cycles(inside: dict[bytes, list[bytes]]) -> list[list[bytes]]:
+    """Objects that contain each other, a few; by a walk in depth without recursion."""
+    found: list[list[bytes]] = []
+    done: set[bytes] = set()
+    for start in inside:
+        path: list[bytes] = []
+        place: dict[bytes, int] = {}
+        todo: list[tuple[bytes, bool]] = [(start, False)]
+        while todo and len(found) < _CYCLES_SHOWN:
+            here, leaving = todo.pop()
+            if leaving:
+                done.add(here)
+                del place[path.pop()]
+            elif here in place:
+                found.append(path[place[here] :])
+            elif here not in done and here in inside:
+                place[here] = len(path)
+                path.append(here)
+                todo.append((here, True))
+                todo += [(inner, False) for inner in inside[here]]
+    return found

@@ -1,0 +1,109 @@
+"""What is in the store, and who keeps it there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from support import Gate, arena, until
+
+import plasmid
+from plasmid._private.internal_api import memory_summary
+from plasmid.engine import current, memory
+
+pytestmark = pytest.mark.usefixtures("session")
+
+MB = 1 << 20
+
+
+def find(report: dict[str, Any], ref: Any) -> dict[str, Any]:
+    (found,) = [each for each in report["objects"] if each["id"] == ref.hex()]
+    return found  # type: ignore[no-any-return]
+
+
+def test_an_object_is_listed_with_who_holds_and_pins_it(gate: Gate) -> None:
+    @plasmid.remote
+    def look(array: Any, gate: Gate) -> int:
+        gate.wait()
+        return os.getpid()
+
+    ref = plasmid.put(np.arange(MB))
+    view = plasmid.get(ref)
+    box = plasmid.put([ref])
+    task = look.remote(ref, gate)
+    gate.await_arrivals(1)
+    report = memory.survey(arena())
+    found = find(report, ref)
+    assert found["state"] == "sealed"
+    assert found["where"] == "heap"
+    assert found["type"] == "numpy array"
+    assert found["bytes"] >= found["size"] >= view.nbytes
+    held = "; ".join(found["held_by"])
+    assert f"driver {os.getpid()}, 1 views" in held
+    assert "worker" in held
+    assert f"contained in {box.hex()}" in held
+    assert "tasks" in held
+    assert os.getpid() in found["pinned_by"]
+    assert find(report, task)["state"] == "pending look()"
+    gate.open()
+    plasmid.get(task)
+
+
+def test_totals_add_up() -> None:
+    kept = [plasmid.put(np.arange(size)) for size in (5, 500, 50_000)]
+    until(lambda: arena().stats()["tasks"] == 0, "tasks are left")
+    totals = memory.survey(arena())["totals"]
+    assert totals["object_bytes"] == totals["used_bytes"]
+    assert totals["task_table_bytes"] == 0
+    assert 0 <= totals["fragmentation"] <= 1
+    assert totals["used_bytes"] <= totals["store_bytes"]
+    del kept
+
+
+def test_names_and_freed_objects_show() -> None:
+    ref = plasmid.put([1, 2], name="numbers")
+    freed = plasmid.put(np.zeros(MB))
+    view = plasmid.get(freed)
+    plasmid.free(freed)
+    report = memory.survey(arena())
+    assert "name 'numbers'" in find(report, ref)["held_by"]
+    assert find(report, freed)["state"] == "freed"
+    assert find(report, freed)["where"] == "heap"
+    del view
+    assert find(memory.survey(arena()), freed)["where"] == "gone"
+    plasmid.delete_object("numbers")
+
+
+def test_cycles_are_found() -> None:
+    a, b, c, d = (bytes([i]) for i in range(4))
+    assert memory._cycles({a: [b], b: [c, d], c: [a], d: []}) == [[a, b, c]]
+    assert memory._cycles({a: [b, c], b: [c], c: [d]}) == []
+    chain = {i.to_bytes(3, "big"): [(i + 1).to_bytes(3, "big")] for i in range(100_000)}
+    assert memory._cycles(chain) == []
+
+
+def test_the_summary_is_text() -> None:
+    ref = plasmid.put(np.arange(MB))
+    text = memory_summary()
+    assert ref.hex()[32:] in text
+    assert "numpy array" in text
+    assert "fragmentation" in text
+    stats = memory_summary(stats_only=True)
+    assert "fragmentation" in stats
+    assert ref.hex()[32:] not in stats
+
+
+def test_a_shell_shows_it_too() -> None:
+    ref = plasmid.put(np.arange(MB), name="numbers")
+    address = current.get_engine().address_info()["address"]
+    command = [sys.executable, "-m", "plasmid", "memory", "--address", address]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "name 'numbers'" in shown
+    found = json.loads(subprocess.check_output([*command, "--json"]))
+    assert find(found, ref)["type"] == "numpy array"
+    plasmid.delete_object("numbers")
