@@ -54,7 +54,7 @@ def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writab
     shape = HEAD_ARROW.unpack_from(view)[4]
     try:
         return _decode(view[HEADER:size], shape)
-    except (pa.ArrowException, StopIteration, OSError, IndexError, KeyError) as error:
+    except (pa.ArrowException, StopIteration, OSError, LookupError, UnicodeError) as error:
         raise corrupted(f"not an Arrow IPC stream: {error}") from error
 
 
