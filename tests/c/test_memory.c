@@ -1,4 +1,5 @@
 /* test_memory.c - objects that are freed, leased, mapped, located and kept; deaths in each of these. */
+#include <errno.h>
 #include <sys/resource.h>
 
 #include "world.h"
@@ -357,6 +358,230 @@ TEST(others_can_seal_what_a_dead_process_began)
     pm_close(w.a);
 }
 
+/* Who creates it dies, then the only other one that holds and writes it: it goes with its bytes. */
+static void join_in_and_die(world *w)
+{
+    pm_window window;
+    AWAIT(w->b->word[0]);
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_lease(w->a, PM_WAIT, w->b->refs[0].slot));
+    DO(pm_window_open(w->a, w->b->refs[0].slot, PAGE, BIG, false, &window));
+    window.at[1] = 6;
+    w->b->word[1] = 1;
+    pause();
+}
+
+TEST(unsealed_object_goes_when_all_who_write_it_are_dead)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pid_t second = spawn(&w, join_in_and_die), first = spawn(&w, create_lease_and_die);
+    AWAIT(w.b->word[1]);
+    slay(first);
+    CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    CHECK(used(&w) > then.heap_used);
+    slay(second);
+    CHECK(sweep_dead(&w) == 1);
+    CHECK(pm_hold(w.a, PM_WAIT, w.b->refs[0]) == PM_ENOTFOUND);
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
+/* Await, then seal; word[1] counts those who did, word[2] those who found it done. */
+static void seal_too(world *w)
+{
+    uint64_t slot = w->b->refs[0].slot;
+    int rc;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    w->b->word[0]++;
+    do {
+        while ((rc = pm_await_leases(w->a, slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+            continue;
+        if (rc == PM_OK)
+            while ((rc = pm_seal(w->a, PM_WAIT, slot, false)) == PM_EAGAIN)
+                continue;
+    } while (rc == PM_ELEASED);
+    CHECK(rc == PM_OK || rc == PM_ESTATE);
+    w->b->word[rc == PM_OK ? 1 : 2]++;
+}
+
+TEST(one_of_two_sealers_seals_and_the_other_is_told)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    for (int round = 0; round < 20; round++) {
+        pm_window window;
+        pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+        for (int i = 0; i < 3; i++)
+            w.b->word[i] = 0;
+        pid_t pid[] = {spawn(&w, seal_too), spawn(&w, seal_too)};
+        AWAIT(w.b->word[0] == 2);
+        CHECK(w.b->word[1] == 0);
+        pm_window_close(&window);
+        pm_unpin(w.a, ref.slot);
+        reap(pid[0]);
+        reap(pid[1]);
+        CHECK(w.b->word[1] == 1 && w.b->word[2] == 1);
+        CHECK(sweep_dead(&w) == 2);
+        drop(&w, ref);
+    }
+    same(&w, then);
+    pm_close(w.a);
+}
+
+/* Two who both write wait for each other until one's patience ends. */
+TEST(sealers_that_both_write_time_out)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+    pid_t pid = spawn(&w, write_half);
+    AWAIT(w.b->word[0]);
+    for (int i = 0; i < 3; i++)
+        CHECK(pm_await_leases(w.a, ref.slot, pm__os_now() + 2000000) == PM_ETIMEOUT);
+    CHECK(pm_await_leases(w.a, ref.slot, 1) == PM_ETIMEOUT);
+    CHECK(pm_state(w.a, ref.slot) == PM_PENDING);
+    w.b->word[1] = 1;
+    reap(pid);
+    CHECK(sweep_dead(&w) == 1);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    CHECK(pm_await_leases(w.a, ref.slot, 0) == PM_ESTATE);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(result_of_a_task_cannot_be_leased)
+{
+    world w = world_new();
+    pm_ref sealed = build(&w, BIG, 1, NULL, 0), function = build(&w, 8, 1, NULL, 0), out;
+    pm_submission s = {0};
+    const pm_task_spec spec = {.function = function.slot, .name = "", .packed = -1, .nrets = 1};
+    CHECK(pm_lease(w.a, PM_WAIT, sealed.slot) == PM_ESTATE);
+    DO(pm_submit(w.a, PM_WAIT, &spec, &s, &out));
+    CHECK(pm_lease(w.a, PM_WAIT, out.slot) == PM_ESTATE);
+    CHECK(pm_seal(w.a, PM_WAIT, out.slot, false) == PM_ESTATE);
+    pm_close(w.a);
+}
+
+static void look_through_a_window(world *w)
+{
+    pm_window window;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_lease(w->a, PM_WAIT, w->b->refs[0].slot));
+    DO(pm_window_open(w->a, w->b->refs[0].slot, PAGE, BIG, false, &window));
+    w->b->word[0] = 1;
+    AWAIT(*(volatile char *)&window.at[5] == 55);
+    window.at[6] = 66;
+    w->b->word[1] = 1;
+    AWAIT(w->b->word[2]); /* frozen over there: what is written here still arrives in the object */
+    CHECK(window.at[5] == 55);
+    window.at[7] = 77;
+    give_back(w, w->b->refs[0], &window);
+}
+
+TEST(windows_of_two_processes_show_the_same_until_one_is_frozen)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+    pid_t pid = spawn(&w, look_through_a_window);
+    AWAIT(w.b->word[0]);
+    window.at[5] = 55;
+    AWAIT(w.b->word[1]);
+    CHECK(window.at[6] == 66);
+    DO(pm_window_freeze(w.a, &window));
+    window.at[5] = 1;
+    w.b->word[2] = 1;
+    reap(pid);
+    CHECK(sweep_dead(&w) == 1);
+    CHECK(window.at[5] == 1 && window.at[6] == 66);
+    DO(pm_window_thaw(&window));
+    CHECK(window.at[5] == 55 && window.at[7] == 77);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static bool is_mapped(const void *at)
+{
+    unsigned char there;
+    return mincore((void *)((uintptr_t)at / PAGE * PAGE), PAGE, &there) == 0;
+}
+
+TEST(windows_are_not_inherited_by_forked_children)
+{
+    world w = world_new();
+    pm_window writing, private;
+    pm_ref ref = lease(&w, BIG, &writing), sealed = build(&w, BIG, 1, NULL, 0);
+    DO(pm_pin(w.a, sealed.slot));
+    DO(pm_window_open(w.a, sealed.slot, 0, BIG, true, &private));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(is_mapped(writing.at) || is_mapped(private.at));
+    CHECK(!reap(pid));
+    pm_window_inherit(&private, true);
+    private.at[9] = 9;
+    pid = fork();
+    if (pid == 0)
+        _exit(is_mapped(writing.at) || private.at[9] != 9 || private.at[8] != 1);
+    CHECK(!reap(pid));
+    DO(pm_window_freeze(w.a, &writing));
+    pid = fork();
+    if (pid == 0)
+        _exit(is_mapped(writing.at) || is_mapped(writing.aside));
+    CHECK(!reap(pid));
+    pm_window_close(&private);
+    pm_unpin(w.a, sealed.slot);
+    drop(&w, sealed);
+    give_back(&w, ref, &writing);
+    pm_close(w.a);
+}
+
+/* Pages of address space that this process has mapped. */
+static uint64_t mapped(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    CHECK(f && fscanf(f, "%lu", &pages) == 1);
+    fclose(f);
+    return pages;
+}
+
+TEST(window_without_address_space_leaves_nothing_mapped)
+{
+    const uint64_t size = UINT64_C(300) << 20;
+    world w = world_of(size + (8 << 20), 1);
+    pm_window window;
+    pm_ref ref;
+    DO(pm_create(w.a, PM_WAIT, size + PAGE, NULL, 0, &ref));
+    DO(pm_lease(w.a, PM_WAIT, ref.slot));
+    for (uint64_t room = size / 2; room < 2 * size + (64 << 20); room += size / 2) {
+        uint64_t before = mapped();
+        struct rlimit all, some;
+        CHECK(getrlimit(RLIMIT_AS, &all) == 0);
+        some = (struct rlimit){.rlim_cur = before * PAGE + room, .rlim_max = all.rlim_max};
+        CHECK(setrlimit(RLIMIT_AS, &some) == 0);
+        int rc = pm_window_open(w.a, ref.slot, PAGE, size, false, &window);
+        CHECK(setrlimit(RLIMIT_AS, &all) == 0);
+        if (rc == PM_OK) {
+            window.at[size - 1] = 1;
+            pm_window_close(&window);
+            AWAIT(mapped() < before + (size >> 12)); /* a thread of its own unmaps it */
+        } else {
+            CHECK(rc == PM_ESYS && errno == ENOMEM);
+            CHECK(mapped() == before);
+        }
+    }
+    pm_unpin(w.a, ref.slot);
+    drop(&w, ref);
+    pm_close(w.a);
+}
+
 static void freeze_and_write(uint64_t size)
 {
     world w = world_of(size * 2 + (8 << 20), 1);
@@ -550,6 +775,88 @@ TEST(memory_of_a_sealed_object_is_found_by_its_address)
     pm_close(w.a);
 }
 
+TEST(memory_of_a_result_is_its_results)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref function = build(&w, 8, 1, NULL, 0), out, found;
+    pm_submission s = {0};
+    pm_running task;
+    uint64_t offset;
+    const pm_task_spec spec = {.function = function.slot, .name = "", .packed = -1, .nrets = 1};
+    DO(pm_submit(w.a, PM_WAIT, &spec, &s, &out));
+    DO(pm_take(w.a, PM_WAIT, &task));
+    pm_ref object = make(&w, BIG, 4, NULL, 0);
+    const char *data = w.a->readable + (pm__entry(w.a, object.slot)->block.v - w.a->h->heap);
+    CHECK(pm_locate(w.a, data, 1, &found, &offset) == PM_ENOTFOUND); /* not sealed */
+    const pm_result result = {.object = object.slot};
+    DO(pm_finish(w.a, PM_WAIT, task.task, &result, NULL));
+    drop(&w, object);
+    for (uint64_t at = 0; at < BIG; at += 999) {
+        DO(pm_locate(w.a, data + at, 1, &found, &offset));
+        CHECK(found.slot == out.slot && offset == at);
+        drop(&w, found);
+    }
+    drop(&w, out);
+    CHECK(pm_locate(w.a, data, 1, &found, &offset) == PM_ENOTFOUND);
+    drop(&w, function);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void hold_and_locate(world *w)
+{
+    pm_ref found;
+    uint64_t offset;
+    uint64_t from = pm__entry(w->a, w->b->refs[0].slot)->block.v - w->a->h->heap;
+    CHECK(pm_locate(w->a, w->a->readable + from, 1, &found, &offset) == PM_ENOTFOUND);
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    DO(pm_locate(w->a, w->a->readable + from + 7, 1, &found, &offset));
+    CHECK(found.slot == w->b->refs[0].slot && offset == 7);
+}
+
+TEST(memory_is_located_by_those_who_hold_its_object)
+{
+    world w = world_new();
+    w.b->refs[0] = build(&w, BIG, 1, NULL, 0);
+    CHECK(!reap(spawn(&w, hold_and_locate)));
+    pm_close(w.a);
+}
+
+/* Objects come and go over the same chunks, in any order: what is found is always who is there. */
+TEST(located_is_never_another_object)
+{
+    enum { LIVE = 24 };
+    world w = world_of(8 << 20, 1);
+    pm_ref refs[LIVE], found;
+    bool there[LIVE] = {false};
+    unsigned seed = 5;
+    uint64_t offset, hits = 0;
+    for (int round = 0; round < 5000; round++) {
+        int i = rand_r(&seed) % LIVE;
+        uint64_t size = 1 + (uint64_t)rand_r(&seed) % 250000;
+        if (there[i])
+            drop(&w, refs[i]);
+        there[i] = pm_create(w.a, PM_WAIT, size, NULL, 0, &refs[i]) == PM_OK;
+        if (!there[i])
+            continue;
+        DO(pm_seal(w.a, PM_WAIT, refs[i].slot, false));
+        pm_view v;
+        DO(pm_look(w.a, refs[i].slot, &v));
+        uint64_t at = (uint64_t)rand_r(&seed) % size;
+        int rc = pm_locate(w.a, (const char *)v.data + at, 1, &found, &offset);
+        CHECK(rc == PM_OK || (rc == PM_ENOTFOUND && size < 65536));
+        if (rc == PM_OK) {
+            CHECK(found.slot == refs[i].slot && offset == at);
+            drop(&w, found);
+            hits++;
+        }
+    }
+    CHECK(hits > 1000);
+    clean(&w);
+    pm_close(w.a);
+}
+
 TEST(memory_used_again_is_its_new_objects)
 {
     world w = world_of(4 << 20, 1);
@@ -600,6 +907,70 @@ TEST(kept_object_needs_nobody_who_holds_it)
     CHECK(count_kept(&w) == 0);
     drop(&w, found);
     drop(&w, other);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void keep_and_die(world *w)
+{
+    pm_ref ref = build(w, BIG, 3, NULL, 0);
+    DO(pm_keep(w->a, PM_WAIT, ref.slot, KEY));
+    w->b->refs[0] = ref;
+}
+
+static void forget_it(world *w)
+{
+    pm_ref found;
+    DO(pm_find(w->a, PM_WAIT, KEY, &found));
+    DO(pm_unkeep(w->a, PM_WAIT, found.slot, KEY));
+    CHECK(filled(w, found, 3)); /* held here: it goes with us */
+}
+
+TEST(kept_object_outlives_its_maker_and_is_forgotten_by_another)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref found;
+    for (int round = 0; round < 3; round++) {
+        CHECK(!reap(spawn(&w, keep_and_die)));
+        CHECK(sweep_dead(&w) == 1 && count_kept(&w) == 1);
+        clean(&w);
+        CHECK(!reap(spawn(&w, forget_it)));
+        CHECK(sweep_dead(&w) == 1 && count_kept(&w) == 0);
+        CHECK(pm_find(w.a, PM_WAIT, KEY, &found) == PM_ENOTFOUND);
+        same(&w, then);
+    }
+    pm_close(w.a);
+}
+
+TEST(key_that_does_not_keep_is_not_forgotten)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0), found;
+    DO(pm_name(w.a, PM_WAIT, ref.slot, KEY));
+    CHECK(pm_unkeep(w.a, PM_WAIT, ref.slot, KEY) == PM_ENOTFOUND && count_kept(&w) == 0);
+    CHECK(pm_keep(w.a, PM_WAIT, ref.slot, KEY) == PM_EEXISTS);
+    drop(&w, ref);
+    CHECK(pm_find(w.a, PM_WAIT, KEY, &found) == PM_ENOTFOUND);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+TEST(freed_object_keeps_its_key_and_not_its_bytes)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_ref ref = build(&w, BIG, 1, NULL, 0), found;
+    DO(pm_keep(w.a, PM_WAIT, ref.slot, KEY));
+    DO(pm_free(w.a, PM_WAIT, ref.slot));
+    drop(&w, ref);
+    CHECK(used(&w) == then.heap_used && count_kept(&w) == 1);
+    DO(pm_find(w.a, PM_WAIT, KEY, &found));
+    CHECK(found.slot == ref.slot && freed(&w, found));
+    clean(&w);
+    DO(pm_unkeep(w.a, PM_WAIT, found.slot, KEY));
+    drop(&w, found);
     same(&w, then);
     pm_close(w.a);
 }

@@ -241,6 +241,18 @@ def test_a_child_outlives_the_driver() -> None:
     assert out == "499999500000\n"
 
 
+def test_views_of_an_ended_session_are_inherited_too(no_session: None) -> None:
+    plasmid.init(num_cpus=1, object_store_memory=50_000_000)
+    (view,) = numbers()
+    plasmid.shutdown()
+
+    def work() -> None:
+        assert view.sum() == TOTAL
+
+    with Child(work) as child:
+        assert child.status() == 0
+
+
 def test_a_new_session_begins_in_a_child() -> None:
     (view,) = numbers()
 

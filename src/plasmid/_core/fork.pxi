@@ -124,10 +124,13 @@ cdef bint _inherit(Arena arena):
     cdef _c.pm_arena *mine = NULL
     cdef Pin *pin = arena._pins.next
     cdef _c.pm_ref ref
-    cdef int rc
+    cdef int rc, driver
     _let_inherit(arena, False)
     driver = _c.pm__driver_fd(arena._a)
-    if _c.pm_open_fd(arena._a.fd, _c.PM_GUEST, driver, arena._a.bell, &mine) != _c.PM_OK:
+    rc = _c.pm_open_fd(arena._a.fd, _c.PM_GUEST, driver, arena._a.bell, &mine)
+    if rc == _c.PM_EGONE:
+        return True  # the session is over: nobody writes there any more
+    if rc != _c.PM_OK:
         return False
     _close(arena._heir)  # the parent's own, if that was a forked child, too
     arena._heir = mine

@@ -107,8 +107,8 @@ cdef Lease _lease(Arena arena, ObjectRef ref, uint64_t nbytes):
     """This process's lease of a pending object; None if it is sealed."""
     cdef _c.pm_arena *a = arena.live()
     cdef uint64_t slot = ref.slot
-    found = arena._leases.get(slot)
-    if found is not None and (<Lease>found).ref.generation == ref.generation:
+    found = arena._leases.get(slot)  # it holds the object, so the slot is not another's meanwhile
+    if found is not None:
         return None if (<Lease>found).sealed else <Lease>found
     cdef int rc = _c.pm_lease(a, _c.PM_TRY, slot)
     while again(rc):
@@ -117,6 +117,10 @@ cdef Lease _lease(Arena arena, ObjectRef ref, uint64_t nbytes):
     if rc == _c.PM_ESTATE:
         return None
     check(rc, "lease the memory of an array")
+    found = arena._leases.get(slot)
+    if found is not None:  # of another thread: one window in all, or a seal would freeze one of two
+        _c.pm_unpin(a, slot)
+        return None if (<Lease>found).sealed else <Lease>found
     cdef Lease lease = Lease.__new__(Lease)
     rc = _c.pm_window_open(a, slot, DATA_OFFSET, nbytes or 1, False, &lease._window)
     if rc != _c.PM_OK:
