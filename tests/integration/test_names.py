@@ -12,6 +12,7 @@ from support import Gate, arena, until
 
 import plasmid
 from plasmid._private import internal_api
+from plasmid.engine import memory
 from plasmid.exceptions import ObjectExistsError, ObjectFreedError, ObjectLostError
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -206,23 +207,28 @@ def test_who_waits_for_a_freed_argument_fails_with_it(gate: Gate) -> None:
     gate.open()
 
 
-def test_objects_that_keep_each_other_are_freed() -> None:
+def test_objects_that_keep_each_other_are_freed(gate: Gate) -> None:
     @plasmid.remote
-    def contain(box: list[Any]) -> Any:
-        other = plasmid.get(plasmid.get_object("other"))[0]
+    def contain(gate: Gate, name: str) -> Any:
+        gate.wait()
+        (other,) = plasmid.get(plasmid.get_object(name))
         return [other, np.zeros(MB)]
 
-    entries = arena().stats()["entries"]
-    box: list[Any] = []
-    first = contain.remote(box)
-    second = contain.remote(box)
-    plasmid.put([second], name="other")
-    third = plasmid.get(plasmid.get_object("other"))
-    plasmid.get(first)
-    plasmid.delete_object("other")
-    plasmid.free([first, second])
-    del first, second, third
-    until(lambda: arena().stats()["entries"] <= entries + 1, arena().dump())
+    used = arena().stats()["heap_used"]
+    first, second = contain.remote(gate, "second"), contain.remote(gate, "first")
+    plasmid.put([first], name="first")
+    plasmid.put([second], name="second")
+    gate.open()
+    plasmid.wait([first, second], num_returns=2)
+    for name in ("first", "second"):
+        plasmid.delete_object(name)
+    assert plasmid.get(plasmid.get(first)[0])[0] == first
+    until(lambda: arena().stats()["tasks"] == 0, "tasks are left")
+    cycles = memory.survey(arena())["cycles"]
+    assert sorted(cycles[0]) == sorted([first.hex(), second.hex()])
+    plasmid.free(first)
+    del first, second
+    until(lambda: arena().stats()["heap_used"] < used + MB, arena().dump())
 
 
 def test_only_references_can_be_freed() -> None:
