@@ -119,6 +119,14 @@ def test_a_worker_seals_what_it_returns(gate: Gate) -> None:
     assert not part.flags.writeable
 
 
+def test_other_values_are_stored_as_ever_beside_an_array_in_place() -> None:
+    made = plasmid.empty(10)
+    for value in (np.zeros((0, 3)), np.zeros(5), np.arange(10)[::-2], {"x": np.zeros(0)}, [made]):
+        got = plasmid.get(plasmid.put(value))
+        assert type(got) is type(value)
+    np.testing.assert_array_equal(plasmid.get(plasmid.put(np.arange(10)[::-2])), [9, 7, 5, 3, 1])
+
+
 def test_put_of_a_container_seals_the_arrays_inside() -> None:
     made = plasmid.empty(MB, np.uint8)
     made[:] = 1

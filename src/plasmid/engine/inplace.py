@@ -78,7 +78,7 @@ def seal(arena: core.Arena, lease: core.Lease, value: Any, timeout: float | None
 
 def seal_parts(arena: core.Arena, refs: Iterable[core.ObjectRef]) -> None:
     """Seal those of an object's contained references that are still being written."""
-    for ref in refs:
+    for ref in refs if arena.in_place() else ():
         lease = arena.lease_of(ref)
         if lease is not None:
             lease.seal(SEAL_SECONDS)

@@ -161,12 +161,13 @@ class LocalEngine(Engine):
     # ---- objects
 
     def put(self, value: Any) -> core.ObjectRef:
-        ref = self._arena.put_small(value)
-        if ref is None and self._arena.in_place():
+        arena = self._arena
+        ref = arena.put_small(value)
+        if ref is None and arena.in_place():
             lease = inplace.lease_of(value)
             if lease is not None:
-                ref = inplace.seal(self._arena, lease, value, SEAL_SECONDS)
-        return packing.store(self._arena, value).seal() if ref is None else ref
+                ref = inplace.seal(arena, lease, value, SEAL_SECONDS)
+        return packing.store(arena, value).seal() if ref is None else ref
 
     def give_name(self, ref: core.ObjectRef, name: str, lifetime: float | str) -> None:
         seconds = None if isinstance(lifetime, str) else lifetime

@@ -36,14 +36,10 @@ class _Gather:
 def store(arena: core.Arena, value: Any) -> core.Pending:
     """`value` as a pending object, written and not yet sealed. Arrays inside that were being made
     in place are sealed."""
-    return _written(arena, _plan_immutable(arena, value))
-
-
-def _plan_immutable(arena: core.Arena, value: Any) -> serialize.Plan:
     plan = serialize.plan(value)
-    if arena.in_place():
+    if plan.refs:
         inplace.seal_parts(arena, plan.refs)
-    return plan
+    return _written(arena, plan)
 
 
 def _written(arena: core.Arena, plan: serialize.Plan) -> core.Pending:
@@ -57,7 +53,9 @@ def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
     small = core.encode(value)
     if small is not None:
         return small
-    plan = _plan_immutable(arena, value)
+    plan = serialize.plan(value)
+    if plan.refs:
+        inplace.seal_parts(arena, plan.refs)
     if plan.refs or plan.nbytes > core.INLINE_BYTES:
         return _written(arena, plan)
     gathered = _Gather(plan.nbytes)

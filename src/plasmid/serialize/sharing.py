@@ -7,6 +7,7 @@ keeps the memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .layout import Bytes
@@ -41,17 +42,19 @@ class _Nothing:
 
 
 _store: Store = _Nothing()
+any_in_place: Callable[[], bool] = _store.in_place
 
 
 def use_store(store: Store | None) -> None:
     """Share the memory of this store from now on; None: of none."""
-    global _store
+    global _store, any_in_place
     _store = store or _Nothing()
+    any_in_place = _store.in_place
 
 
 def is_asked(nbytes: int) -> bool:
     """Whether memory of this length may be shared at all."""
-    return nbytes >= SHARE_BYTES or (_store.in_place() and nbytes > 0)
+    return nbytes >= SHARE_BYTES or (any_in_place() and nbytes > 0)
 
 
 def find(data: Bytes, nbytes: int) -> tuple[Any, int] | None:

@@ -57,7 +57,11 @@ def plan(array: np.ndarray[Any, Any]) -> Plan:
     dtype, nbytes = array.dtype, array.nbytes
     if dtype.hasobject or dtype.num >= _CLASSIC:
         return pickled.plan(array)
-    if sharing.is_asked(nbytes) and _shared(array) is not None:
+    if nbytes >= sharing.SHARE_BYTES or (nbytes and sharing.any_in_place()):
+        shared = _shared(array) is not None
+    else:
+        shared = False  # as sharing.is_asked(), whose call would be felt by small arrays
+    if shared:
         return pickled.plan(array)
     header, start = _header(array)
     size = start + nbytes
