@@ -55,7 +55,7 @@ typedef struct {
     pm_j64 deps;    /* [J] offset of the first argument (pm_arg_shm) that waits for it */
     pm_j64 key;     /* [J] its key in the directory */
     pm_j64 strip;   /* [J] enum pm_strip */
-    unsigned char bytes[PM_INLINE]; /* [F] */
+    unsigned char bytes[PM_INLINE]; /* [F] the value, or with a block: its call site, a text */
 } pm_entry_shm;
 
 enum pm_entry_state {

@@ -58,6 +58,7 @@ static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
     pm_init(&e->block, block);
     pm_init(&e->size, size);
     pm_init(&e->nrefs, nrefs);
+    e->bytes[0] = 0; /* no call site: unreachable until the publish */
     *out = ref_of(a, entry);
     pm__entry_publish(op, entry, PM_PENDING);
     return PM_OK;
@@ -167,6 +168,15 @@ int pm__sealable(const pm_arena *a, uint64_t slot)
     if (pm_state(a, slot) != PM_PENDING || e->task.v || e->held.v != e->nrefs.v)
         return PM_ESTATE;
     return lessee(a, e) ? PM_ELEASED : PM_OK;
+}
+
+void pm_label(pm_arena *a, uint64_t slot, const char *site)
+{
+    pm_entry_shm *e = pm__entry(a, slot);
+    if (e->block.v == 0)
+        return;
+    strncpy((char *)e->bytes, site, PM_INLINE - 1);
+    e->bytes[PM_INLINE - 1] = 0;
 }
 
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)

@@ -40,6 +40,9 @@ int pm_contain(pm_arena *a, pm_patience how, uint64_t slot);
 
 /* Copy bytes into a pending object of ours. No lock; release the GIL for more than 64 KB. */
 int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len);
+/* Say where a pending object of ours was made; only of one that has a block, whose entry has room
+ * for the text. No lock. */
+void pm_label(pm_arena *a, uint64_t slot, const char *site);
 /* Make a pending object of ours immutable and visible. PM_ESTATE, PM_ELEASED: see pm_lease(). */
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed);
 /* Under the lock: would it be sealed now. */

@@ -39,6 +39,8 @@ static void survey_entry(const pm_arena *a, uint64_t slot, pm_object_info *out)
         out->bytes = pm__heap_usable(&a->heap, e->block.v);
     if (e->task.v)
         memcpy(out->task, pm__task(a, e->task.v - 1)->name, PM_TASK_NAME);
+    if (e->block.v)
+        memcpy(out->site, e->bytes, PM_INLINE - 1);
     survey_holders(a, e, out);
 }
 

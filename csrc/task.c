@@ -454,8 +454,7 @@ static void attach_object(pm_op *op, pm_entry_shm *e, uint64_t object)
 {
     pm_lock *l = lock_of(op);
     pm_entry_shm *from = pm__entry(op->a, object);
-    if (!from->block.v)
-        memcpy(e->bytes, from->bytes, PM_INLINE);
+    memcpy(e->bytes, from->bytes, PM_INLINE); /* the value, or its call site */
     pm_set(l, &e->block, from->block.v);
     pm_set(l, &e->size, from->size.v);
     pm_set(l, &e->nrefs, from->nrefs.v);

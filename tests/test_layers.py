@@ -40,12 +40,13 @@ PYTHON_LAYERS = {
     "engine.running": "_core",
     "engine.futures": "_core exceptions",
     "engine.inplace": "engine.base _core serialize",
-    "engine.packing": "_core serialize engine.inplace exceptions",
+    "engine.sites": "",
+    "engine.packing": "_core serialize engine.inplace engine.sites exceptions",
     "engine.serializers": "_core serialize",
     "engine.capsules": "",
     "engine.memory": "_core runtime serialize exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
-    "engine.serializers engine.capsules engine.memory "
+    "engine.serializers engine.capsules engine.memory engine.sites "
     "_core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",

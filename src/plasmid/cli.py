@@ -84,6 +84,7 @@ def _add_start(commands: _Commands) -> None:
         "--object-store-memory", type=_positive, metavar="BYTES", help="default: a share of memory"
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append what tasks print here")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.set_defaults(run=_start)
 
 
@@ -91,6 +92,11 @@ def _start(args: argparse.Namespace) -> int:
     from plasmid import sessions
 
     address = sessions.start(args.num_cpus, args.object_store_memory, args.log)
+    if args.json:
+        import json
+
+        print(json.dumps({"address": address}))
+        return 0
     print(address)
     print(
         "Programs of this user join it by plasmid.init(); `plasmid stop` ends it.", file=sys.stderr

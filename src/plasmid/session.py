@@ -119,7 +119,8 @@ def init(
     namespace            in which actors have names
     labels               shown in `nodes()`
     logging_level        of plasmid's own messages
-    log_to_driver        whether what tasks print appears here (default: yes)
+    log_to_driver        whether what tasks print appears here (default: yes). That of a session
+                         that is joined appears where it was started
     ignore_reinit_error  if there is a session already, use that instead of raising RuntimeError
 
     The other names are Ray's. Those that ask for what plasmid does not have (num_gpus, resources,
@@ -132,7 +133,7 @@ def init(
     Processes and threads: any thread may call it. Returns as soon as the shared memory exists,
     before the first worker does. A session that this process started ends with it, whatever ends
     it, `kill -9` included. A session that it joined goes on without it, and what it put goes unless
-    others hold it; if that session ends first, every call raises SessionError.
+    others hold it; if that session ends first, every call raises SessionError until the next init.
 
     SessionNotFoundError, a ConnectionError, if no session is at the address; AuthenticationError, a
     PermissionError, if it is another user's. ValueError if an argument asks for a new session's
@@ -157,6 +158,8 @@ def init(
         log_to_driver=log_to_driver is None or bool(log_to_driver),
     )
     with current.lock:
+        if current.engine.is_over:
+            current.stop()
         if current.is_started():
             if not ignore_reinit_error:
                 raise RuntimeError(

@@ -67,19 +67,22 @@ def start(num_cpus: int | None, object_store_memory: int | None, log: Path | Non
 def stop(address: str | None) -> list[str]:
     """End the started session at `address`, or all of this user's; the addresses of those ended.
 
-    Blocks until they are gone. SessionNotFoundError if there is none at that address.
+    Blocks until they are gone. SessionNotFoundError if there is none at that address. A session of
+    a program ends with that.
     """
-    found = (
-        [address] if address else [name for name in handover.find() if handover.is_started(name)]
-    )
+    found = [address] if address else list(filter(handover.is_started, handover.find()))
+    if address and not handover.is_started(address):
+        raise SessionNotFoundError(f"stop: {address!r} is not what `plasmid start` printed")
     stopped = []
     for name in found:
         try:
             fds = handover.join(name)
-        except (ConnectionError, TimeoutError) as error:
+        except ConnectionError as error:
             if address:
                 raise SessionNotFoundError(f"stop: no session answers at {name!r}") from error
-            continue
+            continue  # it has just ended
+        except TimeoutError as error:
+            raise SessionError(f"stop: the keeper of session {name} does not answer") from error
         except PermissionError as error:
             raise AuthenticationError(f"stop: session {name} is another user's") from error
         try:

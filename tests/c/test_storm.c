@@ -5,16 +5,27 @@
 
 #include "tasks.h"
 
-enum { WORKERS = 3, SUBMITTERS = 2, POOL = 48, DEPTH = 4, FAST = 7 };
+enum { WORKERS = 3, SUBMITTERS = 2, POOL = 48, VIEWS = 6, ARRAYS = 4, DEPTH = 4, FAST = 7 };
+enum { PAGE = 4096 };
+static const uint64_t IN_PLACE = 0x6563616c70206e69; /* first word of an array */
 
 /* Words of the board. */
-enum { STOPPING, DONE, RETRIED, NESTED };
+enum { STOPPING, DONE, RETRIED, NESTED, FREED, SEALED, VIEWED };
+
+/* Bytes that are pinned, and what they were when they were. */
+typedef struct {
+    uint64_t slot;
+    const uint64_t *words;
+    uint64_t n, sum;
+} view;
 
 typedef struct {
     world *w;
     unsigned seed;
     pm_ref pool[POOL];
     uint64_t n;
+    view views[VIEWS];
+    uint64_t nviews;
 } actor;
 
 static uint64_t dice(actor *x, uint64_t sides)
@@ -51,11 +62,77 @@ static uint64_t choose(actor *x, pm_ref *out, uint64_t most)
     return n;
 }
 
+/* The second word is a number of its own, and each after it one more: so bytes of two objects that
+ * were mixed up show. */
 static pm_ref build(actor *x)
 {
+    static uint64_t words[20000];
     pm_ref refs[20];
-    uint64_t n = choose(x, refs, dice(x, 4) ? 3 : 20);
-    return pending(x->w, dice(x, 3) ? 8 + dice(x, 3000) : 8, 99, refs, n);
+    uint64_t n = choose(x, refs, dice(x, 4) ? 3 : 20), stamp = dice(x, UINT32_MAX) << 20;
+    uint64_t most = dice(x, 6) ? 400 : 20000, size = dice(x, 3) ? 1 + dice(x, most) : 1;
+    for (uint64_t i = 1; i < size; i++)
+        words[i] = stamp + i;
+    pm_ref ref = pending(x->w, size * 8, 99, refs, n);
+    if (size > 1)
+        DO(pm_write(x->w->a, ref.slot, 8, &words[1], size * 8 - 8));
+    return ref;
+}
+
+static bool stamped(const view *v)
+{
+    for (uint64_t i = 2; i < v->n; i++)
+        if (v->words[i] != v->words[1] + i - 1)
+            return false;
+    return true;
+}
+
+static uint64_t sum_of(const view *v)
+{
+    uint64_t sum = 14695981039346656037u;
+    for (uint64_t i = 0; i < v->n; i++)
+        sum = (sum ^ v->words[i]) * 1099511628211u;
+    return sum;
+}
+
+/* Pin an object that is held, if it has a value. Arrays are written by several, so that only their
+ * standing still can be seen. */
+static bool look_at(const actor *x, uint64_t slot, view *out)
+{
+    pm_view v;
+    int rc = pm_look(x->w->a, slot, &v);
+    if (rc == PM_OK)
+        rc = pm_pin(x->w->a, slot);
+    CHECK(rc == PM_OK || rc == PM_EFREED || rc == PM_ESTATE);
+    if (rc)
+        return false;
+    *out = (view){.slot = slot, .words = v.data, .n = v.size / 8};
+    CHECK(v.state == PM_FAILED || v.size < 8 || out->words[0] == IN_PLACE || stamped(out));
+    out->sum = sum_of(out);
+    atomic_fetch_add(&x->w->b->word[VIEWED], 1);
+    return true;
+}
+
+static void look_away(const actor *x, const view *v)
+{
+    CHECK(sum_of(v) == v->sum);
+    pm_unpin(x->w->a, v->slot);
+}
+
+static void keep_view(actor *x, const view *v)
+{
+    if (x->nviews == VIEWS) {
+        uint64_t i = dice(x, VIEWS);
+        look_away(x, &x->views[i]);
+        x->views[i] = *v;
+    } else
+        x->views[x->nviews++] = *v;
+}
+
+static void let_all_go(actor *x)
+{
+    while (x->nviews > 0)
+        look_away(x, &x->views[--x->nviews]);
+    let_go(x, POOL);
 }
 
 static void submit_some(actor *x, uint64_t most_args, pm_ref *out, uint64_t *nrets)
@@ -83,14 +160,136 @@ static void submit_some(actor *x, uint64_t most_args, pm_ref *out, uint64_t *nre
 static void explore(actor *x)
 {
     pm_view v;
-    if (x->n == 0 || pm_look(x->w->a, x->pool[dice(x, x->n)].slot, &v) != PM_OK || v.nrefs == 0)
+    view pinned;
+    if (x->n == 0)
         return;
+    uint64_t slot = x->pool[dice(x, x->n)].slot;
+    if (!look_at(x, slot, &pinned))
+        return;
+    keep_view(x, &pinned);
+    int rc = pm_look(x->w->a, slot, &v);
+    if (rc == PM_EFREED || v.nrefs == 0)
+        return;
+    CHECK(rc == PM_OK);
     pm_ref inner = v.refs[dice(x, v.nrefs)];
-    int rc;
     while ((rc = pm_hold(x->w->a, PM_WAIT, inner)) == PM_EAGAIN)
         continue;
-    CHECK(rc == PM_OK); /* contained, so it lives */
+    CHECK(rc == PM_OK); /* contained in what is pinned, so it lives */
     keep(x, inner);
+}
+
+static void release(actor *x)
+{
+    int rc;
+    if (x->n == 0)
+        return;
+    while ((rc = pm_free(x->w->a, PM_WAIT, x->pool[dice(x, x->n)].slot)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_OK || rc == PM_ESTATE);
+    atomic_fetch_add(&x->w->b->word[FREED], rc == PM_OK);
+}
+
+/* ---- arrays made in place ---------------------------------------------------------------------------------- */
+
+static void key_of(uint64_t array, unsigned char key[PM_KEY])
+{
+    memset(key, 0, PM_KEY);
+    key[0] = 'a';
+    key[1] = (unsigned char)array;
+}
+
+/* The array with this key, or a new one. False if another process was faster. */
+static bool find_or_create(actor *x, const unsigned char key[PM_KEY], pm_ref *ref)
+{
+    int rc;
+    while ((rc = pm_find(x->w->a, PM_WAIT, key, ref)) == PM_EAGAIN)
+        continue;
+    if (rc == PM_OK)
+        return true;
+    DO(pm_create(x->w->a, PM_WAIT, (5 + dice(x, 10)) * PAGE, NULL, 0, ref));
+    DO(pm_write(x->w->a, ref->slot, 0, &IN_PLACE, sizeof IN_PLACE));
+    while ((rc = pm_keep(x->w->a, PM_WAIT, ref->slot, key)) == PM_EAGAIN)
+        continue;
+    if (rc)
+        drop(x->w, *ref);
+    CHECK(rc == PM_OK || rc == PM_EEXISTS);
+    return rc == PM_OK;
+}
+
+static void scribble(actor *x, const pm_window *window)
+{
+    uint64_t from = dice(x, window->len), n = dice(x, window->len - from);
+    memset(window->at + from, (int)dice(x, 256), n);
+}
+
+/* What is written after the seal is private; who views the object sees it stand still. */
+static void seal_in_place(actor *x, uint64_t slot, pm_window *window)
+{
+    int rc = pm_await_leases(x->w->a, slot, pm__os_now() + dice(x, 500000));
+    CHECK(rc == PM_OK || rc == PM_ETIMEOUT || rc == PM_ESTATE || rc == PM_EAGAIN);
+    DO(pm_window_freeze(x->w->a, window));
+    while ((rc = pm_seal(x->w->a, PM_WAIT, slot, false)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_OK || rc == PM_ELEASED);
+    if (rc)
+        DO(pm_window_thaw(window));
+    else
+        atomic_fetch_add(&x->w->b->word[SEALED], 1);
+    scribble(x, window);
+}
+
+static void forget(world *w, const unsigned char key[PM_KEY], uint64_t slot)
+{
+    int rc;
+    while ((rc = pm_unkeep(w->a, PM_WAIT, slot, key)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_OK || rc == PM_ENOTFOUND);
+}
+
+static void write_or_view(actor *x)
+{
+    unsigned char key[PM_KEY];
+    pm_window window;
+    pm_ref ref;
+    view seen;
+    int rc;
+    key_of(dice(x, ARRAYS), key);
+    if (!find_or_create(x, key, &ref))
+        return;
+    keep(x, ref);
+    while ((rc = pm_lease(x->w->a, PM_WAIT, ref.slot)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_OK || rc == PM_ESTATE);
+    if (rc == PM_OK) {
+        DO(pm_window_open(x->w->a, ref.slot, PAGE, 4 * PAGE, false, &window));
+        scribble(x, &window);
+        if (dice(x, 2))
+            seal_in_place(x, ref.slot, &window);
+        pm_window_close(&window);
+        pm_unpin(x->w->a, ref.slot);
+    } else if (look_at(x, ref.slot, &seen))
+        keep_view(x, &seen);
+    if (rc == PM_ESTATE && dice(x, 3) == 0)
+        forget(x->w, key, ref.slot);
+}
+
+/* Nobody writes any more. Tasks may wait for one that is not sealed. */
+static void forget_arrays(world *w)
+{
+    for (uint64_t i = 0; i < ARRAYS; i++) {
+        unsigned char key[PM_KEY];
+        pm_ref ref;
+        int rc;
+        key_of(i, key);
+        while ((rc = pm_find(w->a, PM_WAIT, key, &ref)) == PM_EAGAIN)
+            continue;
+        if (rc)
+            continue;
+        if (pm_state(w->a, ref.slot) == PM_PENDING)
+            DO(pm_seal(w->a, PM_WAIT, ref.slot, false));
+        forget(w, key, ref.slot);
+        drop(w, ref);
+    }
 }
 
 static void name_or_find(actor *x)
@@ -129,7 +328,7 @@ static void act(actor *x)
 {
     pm_ref out[40];
     uint64_t n;
-    switch (dice(x, 8)) {
+    switch (dice(x, 11)) {
     case 0:
         keep(x, put(x->w, dice(x, 1000)));
         break;
@@ -156,6 +355,13 @@ static void act(actor *x)
     case 6:
         explore(x);
         break;
+    case 7:
+        release(x);
+        break;
+    case 8:
+    case 9:
+        write_or_view(x);
+        break;
     default:
         name_or_find(x);
     }
@@ -174,7 +380,7 @@ static void run_submitter(world *w)
     arm(&x);
     while (!atomic_load(&w->b->word[STOPPING]))
         act(&x);
-    let_go(&x, POOL);
+    let_all_go(&x);
     pm_crash_arm(0);
 }
 
@@ -213,10 +419,15 @@ static void nest(actor *x, uint64_t task, uint64_t depth)
 
 static void read_arguments(const actor *x, const pm_running *t)
 {
-    pm_view v;
-    for (uint64_t i = 0; i < t->nargs; i++)
-        if (pm_argument(x->w->a, t->task, i).waits)
-            DO(pm_look(x->w->a, pm_argument(x->w->a, t->task, i).slot, &v));
+    for (uint64_t i = 0; i < t->nargs; i++) {
+        pm_ref ref = pm_argument_ref(x->w->a, t->task, i);
+        view v;
+        DO(pm_hold(x->w->a, PM_WAIT, ref));
+        CHECK(!pm_argument(x->w->a, t->task, i).waits || state_of(x->w, ref) != PM_PENDING);
+        if (look_at(x, ref.slot, &v))
+            look_away(x, &v);
+        drop(x->w, ref);
+    }
 }
 
 /* Half of the results inline, half as objects with references to others. */
@@ -274,7 +485,7 @@ static void run_worker(world *w)
         if (atomic_load(&w->b->word[STOPPING]))
             pm_crash_arm(0);
     }
-    let_go(&x, POOL);
+    let_all_go(&x);
 }
 
 /* ---- the storm --------------------------------------------------------------------------------------------- */
@@ -328,6 +539,7 @@ static void calm_down(world *w, pid_t pid[])
         while (!ended(pid[i]))
             usleep(1000);
     sweep_dead(w);
+    forget_arrays(w);
     for (int tries = 0; stats(w).tasks; tries++) {
         replace_the_dead(w, pid);
         usleep(1000);
@@ -377,7 +589,9 @@ TEST(survivors_go_on_and_nothing_leaks)
     printf("%u deaths, %lu tasks, %lu retried, %lu nested, %lu repairs\n", deaths,
            atomic_load(&w.b->word[DONE]), atomic_load(&w.b->word[RETRIED]),
            atomic_load(&w.b->word[NESTED]), stats(&w).repairs);
-    CHECK(atomic_load(&w.b->word[DONE]) > 0);
+    printf("%lu freed, %lu sealed in place, %lu viewed\n", atomic_load(&w.b->word[FREED]),
+           atomic_load(&w.b->word[SEALED]), atomic_load(&w.b->word[VIEWED]));
+    CHECK(atomic_load(&w.b->word[DONE]) > 0 && atomic_load(&w.b->word[SEALED]) > 0);
     pm_close(w.a);
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Gate, arena, until
+from support import Gate, arena, run_program, until
 
 import plasmid
 from plasmid._private.internal_api import memory_summary
@@ -107,3 +107,31 @@ def test_a_shell_shows_it_too() -> None:
     found = json.loads(subprocess.check_output([*command, "--json"]))
     assert find(found, ref)["type"] == "numpy array"
     plasmid.delete_object("numbers")
+
+
+def test_call_sites_are_recorded_on_request() -> None:
+    run_program(
+        """
+        import os
+        os.environ["PLASMID_RECORD_CALL_SITES"] = "1"
+        import plasmid
+        from plasmid.engine import current, memory
+        plasmid.init(address="local", num_cpus=1, object_store_memory=50_000_000)
+
+        def store():
+            return plasmid.put(5), plasmid.put(bytes(1000))
+
+        @plasmid.remote
+        def make():
+            return bytes(1000)
+
+        refs = [*store(), make.remote()]
+        assert plasmid.get(refs) == [5, bytes(1000), bytes(1000)]
+        report = memory.survey(current.engine._arena)
+        sites = {each["id"]: each["site"] for each in report["objects"]}
+        for ref in refs[:2]:
+            assert sites[ref.hex()] == "<string>:9 store", sites
+        assert sites[refs[2].hex()] == "result of make()"
+        assert "made at <string>:9 store" in memory.as_text(report)
+        """
+    )

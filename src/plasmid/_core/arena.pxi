@@ -6,7 +6,7 @@ Client = namedtuple("Client", "slot epoch kind pid start_time")
 Holder = namedtuple("Holder", "client pid kind pins")
 StoredObject = namedtuple(
     "StoredObject",
-    "id state size bytes is_inline stripped kept refs contained task holder_count holders",
+    "id state size bytes is_inline stripped kept refs contained task site holder_count holders",
 )
 _STATES = ("free", "pending", "sealed", "exception", "freed")
 _UNSEALED = object()  # read() of an entry that has no value yet
@@ -255,6 +255,11 @@ cdef class Arena:
     def closing(self):
         """Whether end() was called, by anyone."""
         return _c.pm_is_ending(self.live())
+
+    @property
+    def is_over(self):
+        """Of a guest: whether the driver has ended. Every call raises SessionError then."""
+        return self.live().gone != 0
 
     def leave(self):
         """Leave the session. Views of its objects stay valid as long as they live; every other use
@@ -673,6 +678,7 @@ cdef class Arena:
                         info.refs,
                         info.nrefs,
                         (<bytes>info.task).decode(errors="replace") if info.has_task else "",
+                        (<bytes>info.site).decode(errors="replace"),
                         info.nholders,
                         holders,
                     )
@@ -706,7 +712,7 @@ cdef class Arena:
             return None
         if rc == _c.PM_EFAILED:
             raise _exceptions.SessionError(self.failure())
-        if rc == _c.PM_EGONE and self._ended:
+        if rc == _c.PM_EGONE and (self._ended or self._left):
             raise _exceptions.SessionError("the session has been shut down")
         check(rc, "wait")
         return True
@@ -775,6 +781,10 @@ cdef class Pending:
             check(rc, f"write {view.len} bytes at {offset} of an object of {self.nbytes}")
         finally:
             PyBuffer_Release(&view)
+
+    def label(self, bytes site not None):
+        """Say where it was made. No effect on an object of INLINE_BYTES or less."""
+        _c.pm_label(self._arena.live(), self.ref.slot, PyBytes_AS_STRING(site))
 
     def seal(self):
         """Make it immutable and visible; returns its reference."""

@@ -78,6 +78,7 @@ cdef extern from "plasmid.h" nogil:
     ctypedef struct pm_arena:
         int fd
         int bell
+        int gone
         uint64_t slot
         uint64_t epoch
         pm_header_shm *h
@@ -193,6 +194,7 @@ cdef extern from "plasmid.h" nogil:
     )
     int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
+    void pm_label(pm_arena *a, uint64_t slot, const char *site)
     int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bint failed)
     int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
     void pm_drop(pm_arena *a, uint64_t slot)
@@ -278,6 +280,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t nrefs
         bint has_task
         char *task
+        char *site
         uint64_t nholders
         pm_holder_info *holders
     enum:

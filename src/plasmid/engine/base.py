@@ -148,6 +148,11 @@ class Engine(ABC):
         """Whether this process is a program, which `shutdown` takes out of the session: the driver,
         which ends it, or one that joined. A worker is none."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended without this process, so that it may begin another."""
+        return False
+
     @abstractmethod
     def put(self, value: Any) -> ObjectRef:
         """Store `value`, which is no ref. One copy of its buffers, none of those that lie in the

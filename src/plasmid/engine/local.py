@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import serialize
 from plasmid._core import core
-from plasmid.engine import capsules, inplace, memory, packing
+from plasmid.engine import capsules, inplace, memory, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.running import (
@@ -38,6 +38,7 @@ from plasmid.exceptions import (
     TaskUnschedulableError,
 )
 from plasmid.runtime import names
+from plasmid.runtime.imports import import_path
 from plasmid.runtime.limits import most_workers
 from plasmid.serialize import custom
 
@@ -107,11 +108,16 @@ def _join(address: str | None) -> Guest | None:
     from plasmid.runtime import guest
 
     if address:
-        return guest.join(address)
+        found = guest.join(address)
+        found.check_python()
+        return found
     try:
-        return guest.join_started()
-    except SessionError:  # it is about to end
+        started = guest.join_started()
+        if started is not None:
+            started.check_python()
+    except (SessionError, OSError):  # not asked for, so no reason to fail
         return None
+    return started
 
 
 class LocalEngine(Engine):
@@ -135,7 +141,7 @@ class LocalEngine(Engine):
         self._session = session
         self._config = config or SessionConfig()
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
-        self._import_path = set(session.import_path if session else sys.path)
+        self._import_path = set(session.import_path if session else import_path())
         self._futures = Futures(arena, arena.read, self._await)
         self._is_guest = is_guest
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
@@ -162,7 +168,7 @@ class LocalEngine(Engine):
 
     def put(self, value: Any) -> core.ObjectRef:
         arena = self._arena
-        ref = arena.put_small(value)
+        ref = None if sites.ENABLED else arena.put_small(value)
         if ref is None and arena.in_place():
             lease = inplace.lease_of(value)
             if lease is not None:
@@ -337,7 +343,7 @@ class LocalEngine(Engine):
     def export(self, function: Callable[..., Any], name: str, key: bytes) -> Exported:
         handle = self._handles.get(key)
         if handle is None:
-            more_path = tuple(entry for entry in sys.path if entry not in self._import_path)
+            more_path = tuple(entry for entry in import_path() if entry not in self._import_path)
             # What its closure refers to lives as long as the stored function does.
             refs = serialize.plan(function).refs
             stored = (serialize.dumps_function(function), more_path, refs)
@@ -473,6 +479,10 @@ class LocalEngine(Engine):
     @property
     def is_program(self) -> bool:
         return self._session is not None
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_guest and bool(self._arena.is_over)
 
     def shutdown(self) -> None:
         session, self._session = self._session, None

@@ -24,8 +24,8 @@ def survey(arena: core.Arena) -> dict[str, Any]:
     """All objects, largest first, and totals; as plain values that JSON can carry.
 
     "objects": for each "id", "state", "size" (bytes of the value), "bytes" (of its block), "where",
-    "type", "held_by" (a list of texts), "pinned_by" (pids), "contains" (a number).
-    "cycles": lists of ids of objects that contain each other.
+    "type", "site" (where it was made, if recorded), "held_by" (a list of texts), "pinned_by"
+    (pids), "contains" (a number). "cycles": lists of ids of objects that contain each other.
     "totals": bytes of the store, used, free, the largest free block, `fragmentation` (the share of
     free memory that is not in that block), of objects, and of tables of queued tasks.
 
@@ -76,6 +76,7 @@ def as_text(report: dict[str, Any], limit: int = 100) -> str:
     lines += [
         f"...{each['id'][32:]:<21}{each['bytes'] or each['size']:>15,}  {each['state']:<10}"
         f"{each['where']:<8}{each['type']:<22}{'; '.join(each['held_by'])}"
+        f"{'  made at ' + each['site'] if each['site'] else ''}"
         for each in objects[:limit]
     ]
     if len(objects) > limit:
@@ -111,6 +112,7 @@ def _describe(
         "bytes": each.bytes,
         "where": "table" if each.is_inline else "gone" if each.stripped else "heap",
         "type": _type_of(arena, each),
+        "site": each.site,
         "held_by": held,
         "pinned_by": [holder.pid for holder in each.holders if holder.pins],
         "contains": each.contained,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from plasmid import serialize
 from plasmid._core import core
-from plasmid.engine import inplace
+from plasmid.engine import inplace, sites
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any], tuple[int | str, ...], Any]
 
@@ -39,16 +39,19 @@ def store(arena: core.Arena, value: Any) -> core.Pending:
     plan = serialize.plan(value)
     if plan.refs:
         inplace.seal_parts(arena, plan.refs)
-    return _written(arena, plan)
+    return _written(arena, plan, sites.here() if sites.ENABLED else b"")
 
 
-def _written(arena: core.Arena, plan: serialize.Plan) -> core.Pending:
-    pending = arena.create_object(plan.nbytes, plan.refs)
+def _written(arena: core.Arena, plan: serialize.Plan, site: bytes = b"") -> core.Pending:
+    room = max(plan.nbytes, core.INLINE_BYTES + 1) if site else plan.nbytes
+    pending = arena.create_object(room, plan.refs)
     plan.write(pending)
+    if site:
+        pending.label(site)
     return pending
 
 
-def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
+def pack_result(arena: core.Arena, value: Any, task: str = "") -> bytes | core.Pending:
     """What `Running.finish` takes: stored bytes if they are few, else a pending object."""
     small = core.encode(value)
     if small is not None:
@@ -57,7 +60,7 @@ def pack_result(arena: core.Arena, value: Any) -> bytes | core.Pending:
     if plan.refs:
         inplace.seal_parts(arena, plan.refs)
     if plan.refs or plan.nbytes > core.INLINE_BYTES:
-        return _written(arena, plan)
+        return _written(arena, plan, f"result of {task}()".encode() if sites.ENABLED else b"")
     gathered = _Gather(plan.nbytes)
     plan.write(gathered)
     return bytes(gathered.raw)

@@ -7,8 +7,13 @@ import pickle
 from contextlib import suppress
 
 from plasmid._core import core
-from plasmid.exceptions import AuthenticationError, SessionNotFoundError
+from plasmid.exceptions import AuthenticationError, SessionError, SessionNotFoundError
 from plasmid.runtime import handover, names
+from plasmid.runtime.imports import python_version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 JOIN_SECONDS = 10.0
 
@@ -40,9 +45,21 @@ class Guest:
         finally:
             for fd in fds:
                 os.close(fd)
-        boot: dict[str, list[str]] = pickle.loads(self.arena.boot())
-        self.import_path = boot["sys_path"]
+        boot = pickle.loads(self.arena.boot())
+        self.python: str = boot["python"]
+        """What runs the session's tasks."""
+        self.import_path: list[str] = boot["sys_path"]
         """Where the session's workers look for modules."""
+
+    def check_python(self) -> None:
+        """SessionError, and leave, if the workers could not run this program's functions."""
+        if self.python != python_version():
+            self.close()
+            raise SessionError(
+                f"init: the workers of session {self.name} run {self.python}, this program "
+                f"{python_version()}, and functions are not the same in both; init("
+                'address="local") starts a session of this program\'s own'
+            )
 
     def close(self) -> None:
         """Leave. Views stay valid, and their objects in the store, as long as they live."""
@@ -52,23 +69,33 @@ class Guest:
 
 
 def join_started() -> Guest | None:
-    """Join a session that `plasmid start` started, if there is one."""
-    name = next(filter(handover.is_started, handover.find()), None)
-    return None if name is None else Guest(name)
+    """Join a session that `plasmid start` started, if there is one: the youngest."""
+    return _first(filter(handover.is_started, handover.find()))
 
 
 def join(address: str) -> Guest:
     """Join the session at `address`; "auto": any of this user's, a started one first, then the
-    youngest."""
+    youngest. Of several it logs which."""
     if address != "auto":
         return Guest(address)
-    failed: Exception | None = None
-    for name in handover.find():
-        try:
+    found = handover.find()
+    guest = _first(iter(found))
+    if guest is None:
+        raise SessionNotFoundError(
+            "init: this user has no running session; start one with `plasmid start`, or by init() "
+            "without an address in another program"
+        )
+    if len(found) > 1:
+        import logging
+
+        logging.getLogger("plasmid").warning(
+            "init: %d sessions are running; joined %s", len(found), guest.name
+        )
+    return guest
+
+
+def _first(found: Iterator[str]) -> Guest | None:
+    for name in found:
+        with suppress(SessionNotFoundError):  # it has just ended
             return Guest(name)
-        except SessionNotFoundError as error:  # it has just ended
-            failed = error
-    raise SessionNotFoundError(
-        "init: this user has no running session; start one with `plasmid start`, or by init() "
-        "without an address in another program"
-    ) from failed
+    return None

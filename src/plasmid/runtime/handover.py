@@ -40,7 +40,10 @@ def is_started(name: str) -> bool:
 
 def find() -> list[str]:
     """The names of this user's sessions: started ones first, then those of programs, the youngest
-    first. The kernel's list of sockets tells; some may be about to end."""
+    first. The kernel's list of sockets tells; some may be about to end.
+
+    Any user may choose such a name, so it is asked who listens there.
+    """
     found = []
     mine = tuple(f"@plasmid-{os.getuid()}-{kind}-" for kind in ("started", "session"))
     with open("/proc/net/unix") as sockets:
@@ -49,7 +52,8 @@ def find() -> list[str]:
             if len(fields) == 8 and fields[7].startswith(mine) and fields[3] == _LISTENING:
                 started = fields[7].startswith(mine[0])
                 found.append((started, int(fields[6]), fields[7][1:]))
-    return [name for _, _, name in sorted(found, reverse=True)]  # inodes are numbered upwards
+    names = [name for _, _, name in sorted(found, reverse=True)]  # inodes are numbered upwards
+    return list(filter(_is_ours, names))
 
 
 def listen(name: str) -> socket.socket:
@@ -149,6 +153,14 @@ def join(name: str, timeout: float = 10.0) -> tuple[int, int, int]:
             os.close(fd)
         raise ConnectionError(f"session {name} did not hand over its arena (are descriptors left?)")
     return fds[0], fds[1], fds[2]
+
+
+def _is_ours(name: str) -> bool:
+    try:
+        connect(name).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_peer(link: socket.socket) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import plasmid
 from plasmid._core import core
 from plasmid.runtime import handover, resources
+from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
 from plasmid.runtime.logs import Follower
@@ -140,17 +141,13 @@ def boot(log_name: str) -> dict[str, object]:
     """The configuration that nursery and workers read: what makes them see the program's
     modules."""
     return {
+        "python": python_version(),
         "sys_path": import_path(),
         "argv": list(sys.argv),
         "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
         "preload": ["cloudpickle", *(name for name in _HEAVY if name in sys.modules)],
         "log_name": log_name,
     }
-
-
-def import_path() -> list[str]:
-    """sys.path, without what is no path."""
-    return [os.fspath(entry) for entry in sys.path if isinstance(entry, (str, os.PathLike))]
 
 
 def keeper_command(log_name: str) -> list[str]:

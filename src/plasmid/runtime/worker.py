@@ -191,7 +191,7 @@ class Worker:
         packed: list[bytes | core.Pending] = []
         for number, value in enumerate(values, start=1):
             try:
-                packed.append(packing.pack_result(self._arena, value))
+                packed.append(packing.pack_result(self._arena, value, task.name))
             except (TypeError, ObjectStoreFullError) as error:
                 which = "result" if len(values) == 1 else f"result {number} of {len(values)}"
                 raise type(error)(f"{which} of {task.name}(): {error}") from None

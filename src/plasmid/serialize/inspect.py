@@ -25,6 +25,8 @@ from .layout import (
 
 _NAMED = 1 << 16  # bytes of a pickle up to which the classes it names are looked up
 _WORTH_SAYING = 1024  # bytes in a pickle that cost something at each get
+_BYTES = (bytes, bytearray)
+_OF_BYTES = "bytes and bytearray objects are copied on get; a numpy array or memoryview is not"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Part:
     """Whether `put` copied it."""
     zero_copy: bool = True
     """Whether `get` gives a view of it."""
+    offset: int = 0
+    """Where it begins in the stored bytes of the object whose memory it is."""
+
+    @property
+    def alignment(self) -> int:
+        """Its address is a multiple of this, up to the 64 that every object is aligned to."""
+        return min(64, self.offset & -self.offset or 64)
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,10 @@ class Explanation:
             where = "here" if part.source is None else f"in {part.source!r}"
             how = "copied by put" if part.copied else "not copied"
             read = "a view on get" if part.zero_copy else "rebuilt on get"
-            lines.append(f"  {part.nbytes:>14,} bytes  {part.what} {where}, {how}, {read}")
+            lines.append(
+                f"  {part.nbytes:>14,} bytes  {part.what} {where}, {how}, {read}, "
+                f"aligned to {part.alignment}"
+            )
         if self.names:
             lines.append(f"  rebuilt by {', '.join(self.names)}")
         lines += [f"  note: {reason}" for reason in self.reasons]
@@ -115,16 +127,16 @@ def describe(buffer: Bytes, refs: Sequence[Any]) -> Explanation:
     if kind == ARROW:
         return _in_one("Arrow IPC stream", "columns", size, HEADER)
     if kind == RAW:
-        part = Part("bytes", size - HEADER, zero_copy=False)
-        reason = "a bytes object is copied on get; a numpy array, memoryview or bytearray is not"
-        return Explanation("bytes", size, (part,), reasons=(reason,))
+        part = Part("bytes", size - HEADER, zero_copy=False, offset=HEADER)
+        return Explanation("bytes", size, (part,), reasons=(_OF_BYTES,))
     raise corrupted(f"unknown kind {kind}")
 
 
 def _in_one(kind: str, what: str, size: int, start: int) -> Explanation:
     in_place = start == DATA_OFFSET
     made = f"{kind}, made in place" if in_place else kind
-    return Explanation(made, size, (Part(what, size - start, copied=not in_place),))
+    part = Part(what, size - start, copied=not in_place, offset=start)
+    return Explanation(made, size, (part,))
 
 
 def _describe_pickle(view: memoryview, size: int, refs: Sequence[Any]) -> Explanation:
@@ -132,39 +144,53 @@ def _describe_pickle(view: memoryview, size: int, refs: Sequence[Any]) -> Explan
     start = HEADER + pickled.PLACE.size * count
     if start + length > size:
         raise corrupted(f"a pickle of {length} bytes with {count} buffers in {size} bytes")
-    parts = [Part("pickle", length, zero_copy=False)]
-    for source, _, nbytes in pickled.places(view, count):
+    parts = [Part("pickle", length, zero_copy=False, offset=start)]
+    for source, offset, nbytes in pickled.places(view, count):
         if source > len(refs):
             raise corrupted(f"a buffer in reference {source} of {len(refs)}")
         if source:
-            parts.append(Part("buffer", nbytes, refs[source - 1], copied=False))
+            parts.append(Part("buffer", nbytes, refs[source - 1], False, offset=offset))
         else:
-            parts.append(Part("buffer", nbytes))
+            parts.append(Part("buffer", nbytes, offset=offset))
     reasons = []
     if length >= _WORTH_SAYING:
         reasons.append(
             f"{length:,} bytes are in the pickle itself (numbers, strings, lists, objects, arrays "
             "up to 256 bytes): they are rebuilt by every get"
         )
-    stream = bytes(view[start : start + length]) if length <= _NAMED else b""
-    kind = "pickle" if not count else f"pickle with {count} buffers beside it"
-    return Explanation(kind, size, tuple(parts), tuple(dict.fromkeys(_names(stream))), (*reasons,))
+    operations = _operations(view[start : start + length]) if length <= _NAMED else []
+    names = tuple(dict.fromkeys(_names(operations)))
+    if any(isinstance(found, _BYTES) and len(found) >= _WORTH_SAYING for _, found in operations):
+        reasons.append(_OF_BYTES)
+    if any(name.startswith("numpy.") and name.endswith("._reconstruct") for name in names):
+        reasons.append(
+            "an array of Python objects, or of a class derived from numpy's, is pickled by numpy: "
+            "its items are rebuilt by every get"
+        )
+    kind = "pickle"
+    if count:
+        kind += f" with {count} buffer{'s' * (count > 1)} beside it"
+    return Explanation(kind, size, tuple(parts), names, (*reasons,))
 
 
-def _names(stream: bytes) -> Iterator[str]:
-    """The classes and functions that a pickle refers to."""
-    memo: list[Any] = []
-    argument: Any
-    pushed: list[Any] = ["", ""]  # module and name stand on top of the pickle's stack
+def _operations(pickle: memoryview) -> list[tuple[str, Any]]:
+    """What a pickle consists of: (name, argument)."""
     try:
-        for opcode, argument, _ in pickletools.genops(stream) if stream else ():
-            if opcode.name == "STACK_GLOBAL":
-                yield ".".join(map(str, pushed[-2:]))
-            if opcode.name == "MEMOIZE":
-                memo.append(pushed[-1])
-            elif opcode.name in ("BINGET", "LONG_BINGET"):
-                pushed.append(memo[argument] if argument < len(memo) else None)
-            else:
-                pushed.append(argument)
+        return [(found.name, argument) for found, argument, _ in pickletools.genops(bytes(pickle))]
     except (ValueError, UnicodeDecodeError) as error:
         raise corrupted(f"not a pickle: {error}") from error
+
+
+def _names(operations: list[tuple[str, Any]]) -> Iterator[str]:
+    """The classes and functions that a pickle refers to."""
+    memo: list[Any] = []
+    pushed: list[Any] = ["", ""]  # module and name stand on top of the pickle's stack
+    for operation, argument in operations:
+        if operation == "STACK_GLOBAL":
+            yield ".".join(map(str, pushed[-2:]))
+        if operation == "MEMOIZE":
+            memo.append(pushed[-1])
+        elif operation in ("BINGET", "LONG_BINGET"):
+            pushed.append(memo[argument] if argument < len(memo) else None)
+        else:
+            pushed.append(argument)

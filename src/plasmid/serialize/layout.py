@@ -81,23 +81,26 @@ class Writer(Protocol):
         """Copy the C-contiguous `data` to `offset`."""
 
 
-class Stream(bytes):
+class Stream(bytearray):
     """Memory that is to be stored in one stretch, but lies in several pieces now.
 
     Stands for that memory in a Plan. `PickleBuffer(Stream(...))` is what a reducer returns for
     it, hence the one byte that it really holds; whoever unpickles gets the whole stretch. So
-    the pieces are never joined in a copy first.
+    the pieces are never joined in a copy first. That byte can be written: of a read-only buffer
+    the pickle would say so, and whoever asks for a writable value could not have one.
     """
 
-    nbytes: int
-    pieces: Iterable[Piece]
-
-    def __new__(cls, nbytes: int, pieces: Iterable[Piece]) -> Stream:
+    def __init__(self, nbytes: int, pieces: Iterable[Piece]) -> None:
         """`nbytes` in all; offsets of `pieces` count from the first byte of the stretch."""
-        self = super().__new__(cls, b"\0")
+        super().__init__(1)
         self.nbytes = nbytes
         self.pieces = pieces
-        return self
+
+    @property
+    def whole(self) -> Bytes | None:
+        """The memory, if it lies in one piece now."""
+        pieces = self.pieces
+        return pieces[0][1] if isinstance(pieces, tuple) and len(pieces) == 1 else None
 
 
 class Plan:

@@ -183,9 +183,11 @@ def _assemble(chunks: list[Bytes], buffers: list[pickle.PickleBuffer], refs: lis
     places: list[bytes] = []
     for buffer in buffers:
         data: Any = buffer.raw()
+        whole = data
         if type(data.obj) is Stream:
             data = data.obj
-        elif found := sharing.find(data, data.nbytes):
+            whole = data.whole
+        if whole is not None and (found := sharing.find(whole, data.nbytes)):
             owner = owners.setdefault(found[0], len(refs) + len(owners) + 1)
             places.append(PLACE.pack(owner, found[1], data.nbytes))
             continue
