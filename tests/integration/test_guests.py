@@ -19,6 +19,7 @@ from support import arena, run_program, until
 import plasmid
 from plasmid._core import core
 from plasmid.engine import current
+from plasmid.runtime import handover
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -89,6 +90,8 @@ def test_the_environment_may_name_the_session(
 
 
 def test_auto_finds_a_running_session() -> None:
+    if len(handover.find()) > 1:
+        pytest.skip("this user has other sessions, too")
     out, _ = run_program(
         """
         import plasmid
@@ -99,7 +102,10 @@ def test_auto_finds_a_running_session() -> None:
 
 
 def test_addresses_that_lead_nowhere(no_session: None) -> None:
-    for address in ("auto", "plasmid-0-session-none"):
+    nowhere = ["plasmid-0-session-none"]
+    if not handover.find():  # this user may have other sessions
+        nowhere.append("auto")
+    for address in nowhere:
         with pytest.raises(ConnectionError, match="session"):
             plasmid.init(address=address)
     with pytest.raises(ValueError, match="num_cpus"):

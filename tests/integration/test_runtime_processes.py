@@ -124,7 +124,7 @@ def test_workers_see_path_arguments_and_folder_of_the_program(tmp_path: Path) ->
             sys.argv = ["program", "--flag"]
             plasmid.init(num_cpus=1)
             seen = plasmid.get(facts.remote())
-            seen["same path"] = seen["path"] == sys.path
+            seen["same path"] = seen["path"] == [os.path.abspath(entry) for entry in sys.path]
             seen["cwd"] = plasmid.get(plasmid.remote(lambda: os.getcwd()).remote())
             print(json.dumps(seen))
             """,
