@@ -342,7 +342,8 @@ def test_arguments_for_a_new_session_start_one(started: str) -> None:
 
 
 def test_stop_without_a_session_is_status_1(no_session: None) -> None:
-    assert shell("stop", status=1) == ""
+    if not any(map(handover.is_started, handover.find())):  # the user may have some
+        assert shell("stop", status=1) == ""
     shell("stop", "--address", "plasmid-0-started-none", status=1)
 
 
@@ -351,8 +352,9 @@ def test_a_killed_root_leaves_nothing(no_session: None) -> None:
 
     address = shell("start", "--num-cpus", "1", "--object-store-memory", str(64 << 20)).strip()
     run_program("import plasmid; plasmid.put(bytes(10**6), name='x', lifetime='detached')")
-    (found,) = json.loads(shell("status", "--json"))
+    listed = json.loads(shell("status", "--json"))
+    (found,) = [each for each in listed if each["address"] == address]
     assert found["address"] == address
     assert found["started"]
     os.kill(found["pid"], signal.SIGKILL)
-    until(lambda: shell("status") == "", "the session is still there")
+    until(lambda: address not in shell("status"), "the session is still there")
