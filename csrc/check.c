@@ -435,6 +435,9 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
          "task %" PRIu64 ": incomplete in state %" PRIu64, task, state);
     MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING,
          "task %" PRIu64 ": %" PRIu64 " results in state %" PRIu64, task, t->attached.v, state);
+    MUST(t->serial.v > t->parent.v && t->serial.v <= s->h->serial.v,
+         "task %" PRIu64 ": serial %" PRIu64 ", parent %" PRIu64 ", latest %" PRIu64, task,
+         t->serial.v, t->parent.v, s->h->serial.v);
     MUST(listed == (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED),
          "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists", task, state, listed);
     MUST(t->waiting.v == s->deps[task - 1] + (state == PM_TASK_BUILDING) &&

@@ -133,9 +133,11 @@ typedef struct {
     pm_j64 next; /* [J] offset of the next argument that waits for the same entry */
 } pm_arg_shm;
 
-/* A task from submit to finish: 512 bytes. */
+/* A task from submit to finish: 576 bytes. */
 typedef struct {
-    pm_j64 state; /* [J] enum pm_task_state */
+    pm_j64 state;  /* [J] enum pm_task_state */
+    pm_j64 serial; /* [J] its number in the session, from 1: never another task's */
+    pm_j64 parent; /* [J] serial of the task that submitted it, 0 = a program did */
     /* [J] free list, building list, ready queue, running list or finishing list */
     pm_j64 next, prev;
     pm_j64 seq;          /* [J] order of arrival; 0 = somebody waits for it */
@@ -154,6 +156,7 @@ typedef struct {
     pm_j64 table;            /* [J] heap block of arguments and results, if more than fit here */
     pm_j64 payload;          /* [J] entry of the packed arguments, if more than fit here */
     pm_j64 size;             /* [J] packed arguments' bytes */
+    uint64_t spare[6];       /* zero */
     char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
     pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
@@ -227,6 +230,7 @@ typedef struct {
     pm_j64 finishing;   /* [J] tasks that have only to let go of what they hold */
     pm_j64 cpu_free;    /* [J] signed: less than 0 when blocked tasks woke up in debt */
     pm_j64 seq;         /* [J] */
+    pm_j64 serial;      /* [J] of the latest task */
     pm_j64 ready;       /* [J] tasks in all queues */
     pm_j64 idle;        /* [J] idle workers, latest first */
     pm_j64 idle_count;  /* [J] */
@@ -247,7 +251,7 @@ _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");
 _Static_assert(sizeof(pm_arg_shm) == 32, "two per cache line");
-_Static_assert(sizeof(pm_task_shm) == 512, "eight cache lines");
+_Static_assert(sizeof(pm_task_shm) == 576, "nine cache lines");
 _Static_assert(sizeof(pm_key_shm) == 64, "one cache line");
 
 #endif

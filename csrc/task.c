@@ -41,6 +41,13 @@ static void take_ref(pm_op *op, uint64_t entry)
     pm_set(lock_of(op), &e->refs, e->refs.v + 1);
 }
 
+/* Serial of the task on whose behalf this client submits: the innermost that it runs. */
+static uint64_t parent_of(const pm_arena *a)
+{
+    uint64_t task = pm__me(a)->running.v;
+    return task ? pm__task(a, task - 1)->serial.v : 0;
+}
+
 /* The record, unreachable but for the building list: its first values need no journal. */
 static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
 {
@@ -59,6 +66,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     uint64_t task = pm__pool_take(op, &a->h->tasks);
     pm_task_shm *t = pm__task(a, task - 1);
     pm_set(l, &t->state, PM_TASK_BUILDING); /* after a death it must read as free again */
+    pm_init(&t->serial, a->h->serial.v + 1);
+    pm_init(&t->parent, parent_of(a));
     pm_init(&t->seq, 0);
     pm_init(&t->shape, shape);
     pm_init(&t->function, spec->function + 1);
@@ -79,6 +88,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     t->name[PM_TASK_NAME - 1] = 0;
     if (spec->packed < 0 && spec->size)
         memcpy(t->bytes, spec->payload, spec->size);
+    pm_set(l, &a->h->serial, a->h->serial.v + 1);
     pm_set(l, &a->h->shapes[shape - 1].users, a->h->shapes[shape - 1].users.v + 1);
     take_ref(op, spec->function + 1);
     if (spec->packed >= 0)
@@ -237,6 +247,8 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
     const pm_task_shm *t = pm__task(a, task - 1);
     *out = (pm_running){
         .task = task,
+        .serial = t->serial.v,
+        .parent = t->parent.v,
         .function = t->function.v - 1,
         .function_generation = pm__generation(a, t->function.v),
         .name = t->name,

@@ -46,7 +46,8 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
 /* A task this client runs. Everything it points to is constant until pm_finish(). */
 typedef struct {
     uint64_t task;
-    uint64_t function; /* slot; the task holds it */
+    uint64_t serial, parent; /* the session's number of it, and of the task that submitted it */
+    uint64_t function;       /* slot; the task holds it */
     uint64_t function_generation;
     const char *name;
     const void *payload;

@@ -55,6 +55,28 @@ TEST(task_is_taken_as_it_was_submitted)
     close_clean(&w, then);
 }
 
+TEST(task_knows_its_number_and_that_of_the_task_that_submitted_it)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_running outer, inner, later;
+    pm_ref a = submit_one(&w);
+    CHECK(take(&w, &outer) && outer.parent == 0);
+    pm_ref b = submit_one(&w); /* on behalf of the task that this client runs */
+    uint64_t from = 0;
+    DO(pm_take_awaited(w.a, PM_WAIT, &b.slot, 1, &from, &inner));
+    CHECK(inner.serial > outer.serial && inner.parent == outer.serial);
+    finish(&w, &inner);
+    finish(&w, &outer);
+    pm_ref c = submit_one(&w);
+    CHECK(take(&w, &later) && later.serial > inner.serial && later.parent == 0);
+    finish(&w, &later);
+    drop(&w, a);
+    drop(&w, b);
+    drop(&w, c);
+    close_clean(&w, then);
+}
+
 TEST(many_arguments_results_and_a_packed_payload)
 {
     const uint64_t counts[][2] = {{0, 0}, {4, 4}, {5, 0}, {0, 5}, {10, 10}, {10000, 3000}};

@@ -124,6 +124,8 @@ cdef extern from "plasmid.h" nogil:
 
     ctypedef struct pm_running:
         uint64_t task
+        uint64_t serial
+        uint64_t parent
         uint64_t function
         uint64_t function_generation
         const char *name

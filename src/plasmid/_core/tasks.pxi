@@ -100,6 +100,16 @@ cdef class Running:
         return self._t.task
 
     @property
+    def serial(self):
+        """Its number in the session, from 1: never another task's."""
+        return self._t.serial
+
+    @property
+    def parent(self):
+        """Serial of the task that submitted it; 0 if a program did."""
+        return self._t.parent
+
+    @property
     def function_key(self):
         """(slot, generation) of the function: what a worker's cache of functions is keyed by."""
         return self._t.function, self._t.function_generation
