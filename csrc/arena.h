@@ -27,10 +27,11 @@ typedef struct {
     _Atomic uint32_t waiter;
     /* bit per waiter whose thread has met it in its list; see untold() in wait.c */
     _Atomic uint64_t listed;
-    _Atomic uint32_t own;  /* enum pm_own */
-    uint64_t hold;         /* our hold record; under the lock */
-    uint64_t deferred;     /* next slot + 1 of the list of drops that could not be done at once */
-    _Atomic uint32_t owed; /* drops of this entry that were not; it is on that list if > 0 */
+    _Atomic uint64_t stamp; /* of the last list it was met in; see pm_met() in wait.h */
+    _Atomic uint32_t own;   /* enum pm_own */
+    uint64_t hold;          /* our hold record; under the lock */
+    uint64_t deferred;      /* next slot + 1 of the list of drops that could not be done at once */
+    _Atomic uint32_t owed;  /* drops of this entry that were not; it is on that list if > 0 */
 } pm_local;
 
 typedef struct pm_arena {
@@ -64,6 +65,7 @@ typedef struct pm_arena {
     int cores;
     pm_futex want_waiter;     /* 1 while a thread sleeps until a waiter is free */
     _Atomic uint32_t spin_ns; /* how long it pays to spin before sleeping */
+    _Atomic uint64_t stamps;  /* latest of pm_local's stamps */
     _Atomic int gone;         /* the driver has ended (guests) */
     struct pm_watch *watch;   /* the watcher thread */
     /* after pm_retire(): a handle over the same maps and counts, for what is still pinned */

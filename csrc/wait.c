@@ -109,10 +109,12 @@ static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waite
     return pm__done(&op);
 }
 
-static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t *got)
+/* Until `need` are found ready, or all others are counted. */
+static int count_all(pm_arena *a, const uint64_t *slots, uint64_t n, int waiter, uint64_t need,
+                     uint64_t *got)
 {
     uint64_t i = 0;
-    while (i < n) {
+    while (i < n && *got < need) {
         if (is_ready(a, slots[i])) {
             ++*got;
             i++;
@@ -232,7 +234,7 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
         /* order: missing = need -> read states. An entry sealed before its state is read is in
          * `got`, one sealed after lowers `missing`; one that does both only makes us look again. */
         atomic_store(&w->missing.v, need);
-        int rc = count_all(a, slots, n, waiter, &got);
+        int rc = count_all(a, slots, n, waiter, need, &got);
         if (rc)
             return rc;
         if (got >= need)

@@ -16,6 +16,22 @@
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
             bool working);
 
+/* To find what stands in a list twice: a stamp for the list, and whether an entry was met in it
+ * before. No shared memory. A repeat may be missed while another thread goes through a list with the
+ * same entry. */
+static inline uint64_t pm_stamp(pm_arena *a)
+{
+    return atomic_fetch_add_explicit(&a->stamps, 1, memory_order_relaxed) + 1;
+}
+static inline bool pm_met(pm_arena *a, uint64_t slot, uint64_t stamp)
+{
+    _Atomic uint64_t *last = &a->local[slot].stamp;
+    bool met = atomic_load_explicit(last, memory_order_relaxed) == stamp;
+    if (!met)
+        atomic_store_explicit(last, stamp, memory_order_relaxed);
+    return met;
+}
+
 /* Spin on *word as long as it is likely to pay: true if it has changed. Otherwise sleep, and say
  * so to pm__slept(), which learns: twice as long next time if the sleep was so short that
  * spinning would have been faster, half as long if not. */

@@ -165,15 +165,10 @@ def wait(
             repr(ray_waitables) if type(ray_waitables) is ref_type else type(ray_waitables).__name__
         )
         raise TypeError(f"wait: expected a list of ObjectRefs, got {what}")
-    for ref in ray_waitables:
-        if type(ref) is not ref_type:
-            raise TypeError(f"wait: expected a list of ObjectRefs, but {_brief(ref)} is in it")
     if timeout is not None:
         timeout = seconds("wait", timeout)
     if not ray_waitables:
         return [], []
-    if len(set(ray_waitables)) < len(ray_waitables):
-        raise ValueError("wait: the same ObjectRef is in the list more than once")
     if isinstance(num_returns, bool) or not hasattr(num_returns, "__index__"):
         raise TypeError(f"wait: num_returns must be a whole number, not {num_returns!r}")
     if not 1 <= num_returns <= len(ray_waitables):

@@ -163,10 +163,19 @@ def test_what_is_no_list_of_different_references_is_refused() -> None:
     ref = plasmid.put(1)
     with pytest.raises(TypeError, match="list"):
         plasmid.wait(ref)
-    with pytest.raises(TypeError, match="list"):
-        plasmid.wait([1])
-    with pytest.raises(ValueError, match="more than once"):
-        plasmid.wait([ref, ref])
+    with pytest.raises(TypeError, match=r"3 \(int\) is in it"):
+        plasmid.wait([ref, 3])
+    other = plasmid.put(2)
+    for refs in ([ref, ref], [ref, other, ref], [other, ref, ref]):
+        with pytest.raises(ValueError, match="more than once"):
+            plasmid.wait(refs)
+    assert plasmid.wait([ref, other]) == ([ref], [other])  # in one list after the other they may be
+
+
+def test_only_as_many_as_asked_for_are_in_the_first_list() -> None:
+    refs = [plasmid.put(i) for i in range(1000)]
+    for most in (1, 2, 999, 1000):
+        assert plasmid.wait(refs, num_returns=most) == (refs[:most], refs[most:])
 
 
 # Futures -----------------------------------------------------------------------------------------

@@ -463,9 +463,7 @@ cdef class Arena:
 
     def is_ready(self, ObjectRef ref not None):
         """Whether the value is there. One load."""
-        self._own(ref)
-        self.live()
-        return _c.pm_state(self._a, ref.slot) != _c.PM_PENDING
+        return bool(self._is_ready(self.live(), ref))
 
     def size_of(self, ObjectRef ref not None):
         """Stored bytes of an object, None while it has no value."""
@@ -717,14 +715,68 @@ cdef class Arena:
         check(rc, "wait")
         return True
 
+    def count_ready(self, list refs not None):
+        """How many items of the list have values: one load of shared memory each."""
+        cdef _c.pm_arena *a = self.live()
+        cdef Py_ssize_t count = 0
+        for ref in refs:
+            count += self._is_ready(a, ref)
+        return count
+
+    def pending(self, list refs not None):
+        """Those that have no value yet, each once, in their order."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t stamp = _c.pm_stamp(a)
+        cdef list found = []
+        for ref in refs:
+            if not self._is_ready(a, ref) and not _c.pm_met(a, (<ObjectRef>ref).slot, stamp):
+                found.append(ref)
+        return found
+
+    def partition(self, list refs not None, Py_ssize_t most, bint checked=False):
+        """What wait() returns: (the first `most` that have values, all others), each in the order
+        of refs. Unless it was `checked` before: TypeError if an item is no reference, ValueError if
+        one stands in the list twice.
+
+        Cost: 3 to 5 ns an item, and one load of shared memory for each before the last that is
+        ready."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t stamp = _c.pm_stamp(a), slot
+        cdef list ready = [], others = []
+        for ref in refs:
+            if type(ref) is not ObjectRef:
+                raise TypeError(
+                    f"wait: expected a list of ObjectRefs, but {ref!r:.60} "
+                    f"({type(ref).__name__}) is in it"
+                )
+            if (<ObjectRef>ref)._arena is not self:
+                self._own(ref)  # says why not
+            slot = (<ObjectRef>ref).slot
+            if not checked and _c.pm_met(a, slot, stamp):
+                raise ValueError(f"wait: {ref!r} is in the list more than once")
+            if most > 0 and _c.pm_state(a, slot) != _c.PM_PENDING:
+                ready.append(ref)
+                most -= 1
+            else:
+                others.append(ref)
+        return ready, others
+
+    cdef bint _is_ready(self, _c.pm_arena *a, object ref) except -1:
+        if type(ref) is not ObjectRef or (<ObjectRef>ref)._arena is not self:
+            self._own(ref)  # says why not
+        return _c.pm_state(a, (<ObjectRef>ref).slot) != _c.PM_PENDING
+
     cdef uint64_t *_slots(self, list refs) except NULL:
-        cdef Py_ssize_t i, n = len(refs)
-        cdef uint64_t *slots = <uint64_t *>PyMem_Malloc((n or 1) * sizeof(uint64_t))
+        cdef Py_ssize_t i = 0
+        cdef uint64_t *slots = <uint64_t *>PyMem_Malloc((len(refs) or 1) * sizeof(uint64_t))
         if slots == NULL:
             raise MemoryError()
         try:
-            for i in range(n):
-                slots[i] = self._own(refs[i]).slot
+            for ref in refs:
+                if type(ref) is not ObjectRef or (<ObjectRef>ref)._arena is not self:
+                    self._own(ref)  # says why not
+                slots[i] = (<ObjectRef>ref).slot
+                i += 1
         except BaseException:
             PyMem_Free(slots)
             raise

@@ -229,6 +229,8 @@ cdef extern from "plasmid.h" nogil:
     int pm_window_thaw(pm_window *w)
     void pm_window_close(const pm_window *w)
 
+    uint64_t pm_stamp(pm_arena *a)
+    bint pm_met(pm_arena *a, uint64_t slot, uint64_t stamp)
     int pm_wait(
         pm_arena *a,
         const uint64_t *slots,

@@ -252,8 +252,9 @@ class Engine(ABC):
     ) -> tuple[list[ObjectRef], list[ObjectRef]]:
         """Block until `num_returns` of `refs` are there or failed, or the time is up.
 
-        No two refs are equal, 1 <= num_returns <= len(refs). Returns (ready, others), both in the
-        order of `refs`: at most `num_returns` ready ones, fewer if the time is up. Reads no values.
+        1 <= num_returns <= len(refs). Returns (ready, others), both in the order of `refs`: at most
+        `num_returns` ready ones, fewer if the time is up. Reads no values. TypeError if an item is
+        no ref, ValueError if two are equal.
         """
 
     @abstractmethod

@@ -255,22 +255,21 @@ class LocalEngine(Engine):
     def wait(
         self, refs: list[core.ObjectRef], num_returns: int, timeout: float | None
     ) -> tuple[list[core.ObjectRef], list[core.ObjectRef]]:
-        self._await(refs, num_returns, timeout)
-        is_ready = self._arena.is_ready
-        ready: list[core.ObjectRef] = []
-        others: list[core.ObjectRef] = []
-        for ref in refs:
-            (ready if len(ready) < num_returns and is_ready(ref) else others).append(ref)
+        arena = self._arena
+        ready, others = arena.partition(refs, num_returns)
+        # A task that only looks lends its CPU all the same: what it looks for may need it.
+        if len(ready) < num_returns and (timeout != 0 or process.task):
+            self._await(refs, num_returns, timeout)
+            ready, others = arena.partition(refs, num_returns, checked=True)
         return ready, others
 
     def future(self, ref: core.ObjectRef) -> Future[Any]:
         return self._futures.future(ref)
 
     def _await_all(self, refs: list[core.ObjectRef], timeout: float | None) -> None:
-        is_ready = self._arena.is_ready
-        pending = list({ref: None for ref in refs if not is_ready(ref)})
+        pending = self._arena.pending(refs)
         if pending and not self._await(pending, len(pending), timeout):
-            missing = [ref for ref in pending if not is_ready(ref)] or pending
+            missing = self._arena.pending(pending) or pending
             raise GetTimeoutError(
                 f"get: {len(missing)} of {len(refs)} objects not ready after {timeout} s, "
                 f"the first of them {missing[0]!r}"
@@ -282,7 +281,7 @@ class LocalEngine(Engine):
         lender = task or process.task
         if lender is None:
             return bool(self._arena.wait(refs, need, timeout))
-        if sum(map(self._arena.is_ready, refs)) >= need:
+        if self._arena.count_ready(refs) >= need:
             return True
         lender.lend()
         try:
@@ -319,7 +318,7 @@ class LocalEngine(Engine):
 
     def _run_awaited(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
         try:
-            while sum(map(self._arena.is_ready, refs)) < need:
+            while self._arena.count_ready(refs) < need:
                 inner = core.take_awaited(self._arena, self._pending(refs))
                 if inner is None:
                     return
@@ -332,7 +331,7 @@ class LocalEngine(Engine):
             raise
 
     def _pending(self, refs: list[core.ObjectRef]) -> list[core.ObjectRef]:
-        return [ref for ref in refs if not self._arena.is_ready(ref)]
+        return self._arena.pending(refs)
 
     def _is_crowded(self) -> bool:
         """Whether the session has as many workers as it may have."""
