@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
+
+# Sessions of these tests and of this user's other programs do not find each other.
+os.environ["PLASMID_SCOPE"] = f"tests {os.getpid()}"
 
 # A test that is slow on a busy machine is not wrong.
 hypothesis.settings.register_profile("plasmid", deadline=None)

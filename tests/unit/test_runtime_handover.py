@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -94,3 +96,74 @@ def test_a_guest_that_hung_up_does_not_disturb() -> None:
     with handover.listen(name) as listener:
         handover.connect(name).close()
         handover.serve(listener, [0])
+
+
+@pytest.fixture
+def scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else's sessions."""
+    monkeypatch.setenv(handover.SCOPE, os.urandom(8).hex())
+
+
+@pytest.mark.usefixtures("scope")
+def test_sessions_are_found_by_age_started_ones_first() -> None:
+    names = [handover.new_name(kind) for kind in ("started", "session") * 20]
+    mixed = sorted(names, key=lambda name: name[::-1])  # by the random end
+    listeners = [handover.listen(name) for name in mixed]
+    handover.listen(handover.new_name("log")).close()
+    try:
+        assert handover.find() == names[-2::-2] + names[-1::-2]
+    finally:
+        for listener in listeners:
+            listener.close()
+    assert handover.find() == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_who_joins_waits_until_the_listener_has_room() -> None:
+    name = handover.new_name()
+    with handover.listen(name) as listener:
+        listener.listen(0)  # one at a time
+        first = handover.connect(name)
+        with pytest.raises(BlockingIOError):
+            handover.connect(name)
+        with pytest.raises(TimeoutError, match="too many"):
+            handover.connect(name, 0.05)
+        joined: list[tuple[int, int, int]] = []
+        threads = [
+            threading.Thread(target=lambda: joined.append(handover.join(name))) for _ in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            handover.serve(listener, (0, 1, 2))
+            threads[0].join(0.001)
+        first.close()
+    assert len(joined) == 20
+    for fds in joined:
+        for fd in fds:
+            os.close(fd)
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_signal_does_not_end_the_wait_for_room() -> None:
+    name = handover.new_name()
+    seen: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: seen.append(number))
+    try:
+        with handover.listen(name) as listener:
+            listener.listen(0)
+            handover.connect(name).close()
+
+            def admit() -> None:
+                while not seen:
+                    time.sleep(0.001)
+                list(handover.accept(listener))
+
+            thread = threading.Thread(target=admit)
+            thread.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            handover.connect(name, 60.0).close()
+            thread.join()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert seen == [signal.SIGALRM]

@@ -8,9 +8,11 @@ in one pid namespace is for `Arena.attach` to see.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,14 +25,31 @@ net.core.somaxconn."""
 _KIND = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
 _CREDENTIALS = struct.Struct("3i")
 _FD = struct.Struct("i")
+_TIMEVAL = struct.Struct("ll")
+_BUSY_SECONDS = 1.0
 _JOINED = b"plasmid session"
 _LISTENING = "00010000"  # the flags of a listener in /proc/net/unix
 
 
+SCOPE = "PLASMID_SCOPE"
+"""Environment variable: sessions are found by programs in whose environment it is the same."""
+
+
 def new_name(kind: str = "session") -> str:
-    """A name for a listener that no other process can guess. kind: "session" of a program,
-    "started" for one that outlives its starter, or what else it is."""
-    return f"plasmid-{os.getuid()}-{kind}-{os.urandom(16).hex()}"
+    """A name for a listener that no other process can guess, greater than those made before of its
+    kind. kind: "session" of a program, "started" for one that outlives its starter, or what else it
+    is."""
+    # The clock is the same for all processes, and starts anew only when all sockets are gone, too.
+    return f"{_prefix(kind)}{time.monotonic_ns():016x}-{os.urandom(16).hex()}"
+
+
+def _prefix(kind: str) -> str:
+    scope = os.environ.get(SCOPE, "")
+    if scope:
+        from hashlib import blake2b
+
+        scope = blake2b(scope.encode(errors="surrogateescape"), digest_size=6).hexdigest() + "-"
+    return f"plasmid-{os.getuid()}-{scope}{kind}-"
 
 
 def is_started(name: str) -> bool:
@@ -39,21 +58,20 @@ def is_started(name: str) -> bool:
 
 
 def find() -> list[str]:
-    """The names of this user's sessions: started ones first, then those of programs, the youngest
-    first. The kernel's list of sockets tells; some may be about to end.
+    """The names of this user's sessions in this scope: started ones first, then those of programs,
+    the youngest first. The kernel's list of sockets tells; some may be about to end.
 
     Any user may choose such a name, so it is asked who listens there.
     """
     found = []
-    mine = tuple(f"@plasmid-{os.getuid()}-{kind}-" for kind in ("started", "session"))
-    with open("/proc/net/unix") as sockets:
+    mine = ("@" + _prefix("started"), "@" + _prefix("session"))
+    with open("/proc/net/unix", errors="replace") as sockets:
         for line in sockets:
             fields = line.split()
             if len(fields) == 8 and fields[7].startswith(mine) and fields[3] == _LISTENING:
-                started = fields[7].startswith(mine[0])
-                found.append((started, int(fields[6]), fields[7][1:]))
-    names = [name for _, _, name in sorted(found, reverse=True)]  # inodes are numbered upwards
-    return list(filter(_is_ours, names))
+                found.append(fields[7][1:])
+    # "started" > "session", and a name goes on with the time.
+    return list(filter(_is_ours, sorted(found, reverse=True)))
 
 
 def listen(name: str) -> socket.socket:
@@ -73,17 +91,42 @@ def connect(name: str, timeout: float = 0.0) -> socket.socket:
     it.
 
     PermissionError if another user listens there, ConnectionRefusedError if nobody does,
-    BlockingIOError if it should not wait and too many others do.
+    BlockingIOError if too many others wait there already, with a timeout TimeoutError if they do
+    so until then.
     """
     link = socket.socket(socket.AF_UNIX, _KIND)
     try:
+        _connect(link, "\0" + name, timeout)
         link.settimeout(timeout)
-        link.connect("\0" + name)
         _check_peer(link)
     except BaseException:
         link.close()
         raise
     return link
+
+
+def _connect(link: socket.socket, address: str, timeout: float) -> None:
+    if not timeout:
+        link.setblocking(False)
+        link.connect(address)
+        return
+    # Blocking, with the kernel's own limit: a socket of Python's that has a timeout would not wait
+    # until the listener has room, as when a hundred programs join at once.
+    seconds, rest = divmod(timeout, 1)
+    link.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(seconds), int(rest * 1e6) or 1)
+    )
+    while True:
+        try:
+            link.connect(address)
+            link.getpeername()  # connect() takes an interruption by a signal for success
+        except BlockingIOError as error:
+            raise TimeoutError("too many others wait for its keeper") from error
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+        else:
+            return
 
 
 def accept(listener: socket.socket) -> Iterator[socket.socket]:
@@ -157,7 +200,7 @@ def join(name: str, timeout: float = 10.0) -> tuple[int, int, int]:
 
 def _is_ours(name: str) -> bool:
     try:
-        connect(name).close()
+        connect(name, _BUSY_SECONDS).close()
     except OSError:
         return False
     return True
