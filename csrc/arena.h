@@ -66,7 +66,7 @@ typedef struct pm_arena {
     pm_futex want_waiter;     /* 1 while a thread sleeps until a waiter is free */
     _Atomic uint32_t spin_ns; /* how long it pays to spin before sleeping */
     _Atomic uint64_t stamps;  /* latest of pm_local's stamps */
-    _Atomic int gone;         /* the driver has ended (guests) */
+    _Atomic int gone;         /* PM_EGONE or PM_ELEFT: no operation may begin any more */
     struct pm_watch *watch;   /* the watcher thread */
     /* after pm_retire(): a handle over the same maps and counts, for what is still pinned */
     struct pm_arena *_Atomic heir;

@@ -24,8 +24,10 @@ struct pm_watch {
     pthread_t thread;
     pm_arena *a;
     enum pm_kind kind;
-    int driver; /* pidfd of our own, or -1 */
-    int bell;   /* eventfd: one of the two below is set */
+    int driver;            /* pidfd of our own, or -1 */
+    int bell;              /* eventfd: one of the two below is set */
+    int lifeline;          /* or -1 */
+    struct pm_watch *next; /* of this process */
     _Atomic bool stop;
     _Atomic bool called;
     void (*late)(pm_arena *);
@@ -35,19 +37,60 @@ struct pm_watch {
 
 static _Atomic uint32_t forks; /* of this process and its ancestors since they loaded the core */
 
+static pthread_mutex_t watches_lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf */
+static struct pm_watch *watches;
+
+static void close_lifeline(struct pm_watch *w)
+{
+    if (w->lifeline >= 0)
+        close(w->lifeline);
+    w->lifeline = -1;
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&watches_lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&watches_lock);
+}
+
 static void forked(void)
 {
     forks++;
+    for (; watches; watches = watches->next)
+        close_lifeline(watches); /* at once: the parent may end, or exec, before the child does */
+    pthread_mutex_unlock(&watches_lock);
 }
 
-__attribute__((constructor)) static void count_forks(void)
+__attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(NULL, NULL, forked);
+    pthread_atfork(before_fork, after_fork, forked);
 }
 
 bool pm__inherited(const pm_arena *a)
 {
     return a->forks != forks;
+}
+
+int pm__over(const pm_arena *a)
+{
+    if (pm__inherited(a))
+        return PM_EFORKED;
+    int gone = atomic_load_explicit(&a->gone, memory_order_acquire);
+    if (gone)
+        return gone;
+    /* Of an orderly end no event tells the watcher of a guest, whose driver's process may live on.
+     * The others need the core to the last: they end the session, or are killed. */
+    return a->kind == PM_GUEST && pm_a64_load(&a->h->ending) ? PM_EGONE : PM_OK;
+}
+
+int pm__over_for_sleepers(const pm_arena *a)
+{
+    int rc = pm__over(a);
+    return rc == PM_OK && pm_a64_load(&a->h->ending) ? PM_EGONE : rc;
 }
 
 /* ---- entering and leaving -------------------------------------------------------------------- */
@@ -99,11 +142,10 @@ pid_t pm__stopped_holder(void)
 
 int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
 {
-    if (pm__inherited(a))
-        return PM_EFORKED;
-    if (a->gone)
-        return PM_EGONE;
-    int rc = pm_lock_acquire(&a->lock, how);
+    int rc = pm__over(a);
+    if (rc)
+        return rc;
+    rc = pm_lock_acquire(&a->lock, how);
     if (rc == PM_EAGAIN && how == PM_WAIT)
         return diagnose(a);
     if (rc)
@@ -113,12 +155,12 @@ int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
     op->nwakes = op->ncounts = op->nlooks = 0;
     op->fresh = NULL;
     op->ring = op->everyone = a->lock.repaired;
-    /* pm_leave() on another thread was faster: what this process held is no longer its own */
-    if (a->gone) {
+    /* pm_leave() on another thread was faster: what this process held is no longer its own; or
+     * pm_end(), which takes the lock: nobody who is told of the end meets a later operation */
+    rc = pm__over(a);
+    if (rc)
         pm__leave(op);
-        return PM_EGONE;
-    }
-    return PM_OK;
+    return rc;
 }
 
 static void look_again(pm_a64 *word, uint64_t value, pm_futex *asleep)
@@ -278,6 +320,7 @@ static int claim(struct pm_watch *w)
         pm_set(&a->lock, &c->kind, w->kind);
         pm_set(&a->lock, &c->pid, (uint64_t)getpid());
         pm_set(&a->lock, &c->start_time, start);
+        pm_set(&a->lock, &c->lifeline, (uint64_t)(w->lifeline + 1));
         if (w->kind == PM_WORKER)
             pm_set(&a->lock, &a->h->workers, a->h->workers.v + 1);
         op.ring = true; /* the keeper opens a pidfd for us */
@@ -306,7 +349,8 @@ static void driver_ended(const struct pm_watch *w)
 {
     if (w->kind != PM_GUEST)
         end_session(w->a);
-    w->a->gone = 1;
+    int none = 0;
+    atomic_compare_exchange_strong(&w->a->gone, &none, PM_EGONE); /* unless it has left */
     pm__wake_everyone(w->a);
 }
 
@@ -359,8 +403,35 @@ static int start_thread(struct pm_watch *w)
     return e ? PM_ESYS : PM_OK;
 }
 
+static int open_lifeline(struct pm_watch *w)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC))
+        return PM_ESYS;
+    close(ends[0]);
+    pthread_mutex_lock(&watches_lock);
+    w->lifeline = ends[1];
+    w->next = watches;
+    watches = w;
+    pthread_mutex_unlock(&watches_lock);
+    return PM_OK;
+}
+
+static void cut_lifeline(struct pm_watch *w)
+{
+    pthread_mutex_lock(&watches_lock);
+    for (struct pm_watch **at = &watches; *at; at = &(*at)->next)
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    close_lifeline(w);
+    pthread_mutex_unlock(&watches_lock);
+}
+
 static void free_watch(struct pm_watch *w)
 {
+    cut_lifeline(w);
     if (w->bell >= 0)
         close(w->bell);
     if (w->driver >= 0)
@@ -374,13 +445,21 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*l
     struct pm_watch *w = calloc(1, sizeof *w);
     if (!w)
         return PM_ESYS;
-    *w = (struct pm_watch){
-        .a = a, .kind = kind, .driver = -1, .late = late, .bell = eventfd(0, EFD_CLOEXEC)};
+    *w = (struct pm_watch){.a = a,
+                           .kind = kind,
+                           .driver = -1,
+                           .late = late,
+                           .lifeline = -1,
+                           .bell = eventfd(0, EFD_CLOEXEC)};
     sem_init(&w->claimed, 0, 0);
     a->forks = forks;
     if (driver_pidfd >= 0)
         w->driver = fcntl(driver_pidfd, F_DUPFD_CLOEXEC, 3);
-    int rc = w->bell < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : start_thread(w);
+    int rc = w->bell < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : PM_OK;
+    if (rc == PM_OK && kind == PM_GUEST)
+        rc = open_lifeline(w);
+    if (rc == PM_OK)
+        rc = start_thread(w);
     if (rc == PM_OK) {
         while (sem_wait(&w->claimed))
             ;
@@ -408,6 +487,7 @@ void pm__client_stop(pm_arena *a)
         return;
     pm__os_eventfd_ring(w->bell);
     pthread_join(w->thread, NULL);
+    cut_lifeline(w); /* after the life lock shows it, too */
     if (w->driver >= 0)
         close(w->driver);
     w->driver = -1;

@@ -4,6 +4,10 @@
  * lock until the process ends, however it ends; that thread blocks all signals and never touches
  * Python.
  *
+ * A guest also has a lifeline: the only write end of a pipe, close-on-exec, that no forked child keeps.
+ * The keeper opens the other end by /proc, so it hangs up when the guest dies, leaves or becomes
+ * another program; its life lock tells by then.
+ *
  * Every operation on shared state is:   pm__enter();  changes by pm_set();  pm__leave();
  * Wake-ups collected between the two happen after the unlock. */
 #ifndef PM_CLIENT_H
@@ -26,7 +30,7 @@ typedef struct {
 } pm_op;
 
 /* Claim a slot and start the watcher thread. driver_pidfd >= 0: when the driver ends, a keeper
- * or worker is killed, a guest is told (a->gone). The fd stays the caller's. late: what the thread does
+ * or worker is killed, a guest is told (pm__over()). The fd stays the caller's. late: what the thread does
  * when it is called. PM_ETABLE if all slots are taken, PM_EGONE, PM_ESYS. */
 int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*late)(pm_arena *));
 
@@ -42,7 +46,7 @@ void pm__client_stop(pm_arena *a);
 /* After that, when no thread can call it any more. */
 void pm__client_free(pm_arena *a);
 
-/* Take the lock. PM_EAGAIN (busy), PM_EFORKED, PM_EGONE, PM_ECORRUPT, PM_ESTOPPED: its holder
+/* Take the lock. PM_EAGAIN (busy), an error of pm__over(), PM_ECORRUPT, PM_ESTOPPED: its holder
  * has been stopped for a second and may not be killed (a driver or a guest; see
  * pm__stopped_holder). A stopped keeper or worker is killed. */
 int pm__enter(pm_op *op, pm_arena *a, pm_patience how);
@@ -52,6 +56,13 @@ int pm__leave(pm_op *op);
 
 /* True in a forked child: the maps were not inherited, nothing of the arena may be touched. */
 bool pm__inherited(const pm_arena *a);
+
+/* Why this process can do nothing here any more; PM_OK if it can. PM_EFORKED: it is a forked child of
+ * the client. PM_ELEFT: it has left. PM_EGONE, of a guest: the driver has ended or shut the session
+ * down. A few loads of lines that nobody writes meanwhile. */
+int pm__over(const pm_arena *a);
+/* The same for who is about to sleep: driver and workers do not wait in a session that is ending. */
+int pm__over_for_sleepers(const pm_arena *a);
 
 /* Process that the last PM_ESTOPPED of this thread was about. */
 pid_t pm__stopped_holder(void);

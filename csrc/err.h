@@ -23,14 +23,15 @@
     X(-12, LAYOUT, SessionError, "the arena was made by another build of plasmid")                 \
     X(-13, NAMESPACE, SessionError, "the session lives in another pid namespace")                  \
     X(-14, CYCLE, ValueError, "an object may not contain a reference to itself")                   \
-    X(-15, GONE, SessionError, "the session's driver has ended")                                   \
+    X(-15, GONE, SessionError, "the session is over: its driver has ended, or has shut it down")   \
     X(-16, FORKED, SessionError, "this process is a fork of a client; it must attach for itself")  \
     X(-17, ALIVE, ValueError, "this client is alive")                                              \
     X(-18, STATE, ValueError, "the object is not in a state that allows this")                     \
     X(-19, FAILED, SessionError, "the session cannot run tasks")                                   \
     X(-20, WORK, PlasmidError, "a task that is waited for may be queued")                          \
     X(-21, FREED, ObjectFreedError, "the object was freed")                                        \
-    X(-22, LEASED, SealTimeoutError, "other processes can still write it")
+    X(-22, LEASED, SealTimeoutError, "other processes can still write it")                         \
+    X(-23, LEFT, SessionError, "this program has left the session: it called shutdown()")
 
 enum {
     PM_OK = 0,

@@ -74,7 +74,7 @@ static void stop_operations(pm_arena *a)
     int rc;
     while ((rc = pm__enter(&op, a, PM_WAIT)) == PM_EAGAIN)
         ;
-    a->gone = 1;
+    a->gone = PM_ELEFT;
     if (rc == PM_OK)
         pm__leave(&op);
     pm__reserve_stop(a);
@@ -134,6 +134,10 @@ int pm_retire(pm_arena *a)
     for (uint64_t at = pm__me(a)->holds.v; more && rc == PM_OK;) {
         while ((rc = pm__enter(&op, heir, PM_WAIT)) == PM_EAGAIN)
             ;
+        if (rc == PM_EGONE) {
+            rc = PM_OK; /* the session is over, and nobody will use what is given back */
+            break;
+        }
         if (rc)
             break;
         more = retire_some(&op, a->local, &at);
@@ -175,6 +179,10 @@ bool pm_is_inherited(const pm_arena *a)
 void pm_forget(pm_arena *a)
 {
     close(a->fd);
+    if (a->bell >= 0)
+        close(a->bell);
+    pm__client_free(a); /* the descriptors and memory of a thread that does not exist here */
+    free(a->heir);
     free(a);
 }
 

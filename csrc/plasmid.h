@@ -25,13 +25,14 @@ int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena *
 /* The keeper's eventfd, once, before the session is told to anyone. The arena keeps a copy of
  * its own. */
 int pm_set_bell(pm_arena *a, int fd);
-/* The session is over: nobody may attach any more, sleepers are woken with PM_EGONE. */
+/* The session is over: nobody may attach any more, sleepers are woken with PM_EGONE, and a guest's
+ * operations return that from now on. */
 int pm_end(pm_arena *a);
 /* Leave: to all others this client is dead, and if `sweep` it cleans up after itself. Views stay
  * valid until pm_close(). */
 int pm_leave(pm_arena *a, bool sweep);
 /* A guest leaves a session that goes on: it holds nothing any more but what it has pinned, and every
- * operation but pm_unpin() is PM_EGONE. Nobody of this process may be in pm_unpin() or pm_drop()
+ * operation but pm_unpin() is PM_ELEFT. Nobody of this process may be in pm_unpin() or pm_drop()
  * meanwhile, nor call pm_drop() afterwards. */
 int pm_retire(pm_arena *a);
 void pm_close(pm_arena *a);

@@ -133,9 +133,9 @@ static int stock_up(pm_arena *a, pm_patience how)
 
 int pm__reserve_take(pm_arena *a, pm_patience how, uint64_t *slot)
 {
-    int rc = PM_OK;
-    if (pm__inherited(a) || a->gone)
-        return pm__inherited(a) ? PM_EFORKED : PM_EGONE;
+    int rc = pm__over(a); /* what the lock's takers are asked in pm__enter() */
+    if (rc)
+        return rc;
     for (int tries = 0; rc == PM_OK && tries < 3; tries++) {
         if (pop(a, slot))
             return PM_OK;

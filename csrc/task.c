@@ -351,8 +351,8 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         PM_CRASH(IDLE);
         /* order: bell = 0 -> read these; the other side sets one of them, then the bell
          * (look_again in client.c) */
-        if (a->gone || pm_a64_load(&a->h->ending))
-            return PM_EGONE;
+        if ((rc = pm__over_for_sleepers(a)))
+            return rc;
         rc = sleep_for_bell(a, deadline);
         if (rc) {
             leave_idle(a);

@@ -206,17 +206,17 @@ static bool is_enough(const pm_arena *a, const uint64_t *slots, uint64_t n, uint
 static int waiter_for(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need,
                       uint64_t deadline)
 {
-    int w;
+    int w, rc;
     while ((w = pm__waiter_take(a)) < 0) {
         if (is_enough(a, slots, n, need))
             return NONE_NEEDED;
-        if (a->gone || pm_a64_load(&a->h->ending))
-            return PM_EGONE;
+        if ((rc = pm__over_for_sleepers(a)))
+            return rc;
         uint64_t slice = pm__os_now() + FREE_WAITER_NS;
         atomic_store(&a->want_waiter.v, 1);
         if ((w = pm__waiter_take(a)) >= 0)
             break;
-        int rc = pm__os_sleep(&a->want_waiter, 1, deadline && deadline < slice ? deadline : slice);
+        rc = pm__os_sleep(&a->want_waiter, 1, deadline && deadline < slice ? deadline : slice);
         if (rc == PM_EINTR || (rc == PM_ETIMEOUT && deadline && pm__os_now() >= deadline))
             return rc;
         if (rc == PM_ETIMEOUT)
@@ -239,8 +239,8 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
             return rc;
         if (got >= need)
             return PM_OK;
-        if (a->gone || pm_a64_load(&a->h->ending))
-            return PM_EGONE;
+        if ((rc = pm__over_for_sleepers(a)))
+            return rc;
         if (pm_a64_load(&a->h->failed))
             return PM_EFAILED;
         PM_CRASH(COUNTED);
@@ -292,12 +292,9 @@ int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
         rc = left ? left : rc;
         if (rc != PM_ELEASED)
             break;
-        if (a->gone || pm_a64_load(&a->h->ending)) {
-            rc = PM_EGONE;
+        if ((rc = pm__over_for_sleepers(a)))
             break;
-        }
-        rc = await(a, w, deadline, false);
-        if (rc)
+        if ((rc = await(a, w, deadline, false)))
             break;
     }
     pm__waiter_give(a, waiter);

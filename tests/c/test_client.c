@@ -1,4 +1,6 @@
 /* test_client.c - who is attached: slots, epochs, deaths, forks, stopped processes, leaving. */
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -207,6 +209,93 @@ TEST(guest_is_told_that_the_driver_ended_also_while_it_waits)
     pm_close(w.a);
 }
 
+/* ---- the lifeline of a guest -------------------------------------------------------------------------------- */
+
+static int keepers_end(const world *w)
+{
+    const pm_client_shm *c = &w->a->clients[1];
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)c->pid.v, (int)c->lifeline.v - 1);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+static bool hangs_up(int fd, int ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, ms) == 1 && (p.revents & POLLHUP);
+}
+
+static void fork_and_sleep(world *w)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        prctl(PR_SET_PDEATHSIG, 0);
+    else
+        atomic_store(&w->b->word[0], (uint64_t)pid);
+    for (;;)
+        pause();
+}
+
+TEST(lifeline_hangs_up_when_the_guest_dies_though_its_child_lives_on)
+{
+    world w = world_new();
+    pid_t pid = spawn_kind(&w, PM_GUEST, fork_and_sleep);
+    AWAIT(atomic_load(&w.b->word[0]));
+    int end = keepers_end(&w);
+    CHECK(!hangs_up(end, 0));
+    slay(pid);
+    CHECK(hangs_up(end, -1));
+    CHECK(sweep_dead(&w) == 1); /* the life lock tells by then */
+    kill((pid_t)w.b->word[0], SIGKILL);
+    close(end);
+    pm_close(w.a);
+}
+
+TEST(lifeline_hangs_up_when_the_guest_becomes_another_program)
+{
+    world w = world_new();
+    int go[2];
+    CHECK(pipe(go) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        world mine = {.b = w.b};
+        char byte;
+        DO(pm_open_fd(w.a->fd, PM_GUEST, -1, -1, &mine.a));
+        put(&mine, 1);
+        atomic_store(&w.b->word[0], 1);
+        CHECK(read(go[0], &byte, 1) == 1);
+        execl("/bin/sleep", "sleep", "1000", NULL);
+        _exit(1);
+    }
+    AWAIT(atomic_load(&w.b->word[0]));
+    int end = keepers_end(&w);
+    CHECK(write(go[1], "x", 1) == 1);
+    CHECK(hangs_up(end, -1));
+    CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    slay(pid);
+    close(end);
+    pm_close(w.a);
+}
+
+TEST(lifeline_hangs_up_when_the_guest_leaves_for_good_and_its_process_lives_on)
+{
+    world w = world_new();
+    pm_arena *a;
+    DO(pm_open_fd(w.a->fd, PM_GUEST, -1, -1, &a));
+    int end = keepers_end(&w);
+    DO(pm_retire(a));
+    CHECK(!hangs_up(end, 0)); /* it may have pins */
+    pm_close(a);
+    CHECK(hangs_up(end, -1));
+    CHECK(sweep_dead(&w) == 1);
+    CHECK(w.a->clients[0].lifeline.v == 0); /* a driver has none */
+    close(end);
+    pm_close(w.a);
+}
+
 /* ---- end, leave, fork -------------------------------------------------------------------------------------- */
 
 TEST(nobody_joins_a_session_that_has_ended)
@@ -228,12 +317,17 @@ static void wait_for_task(world *w)
     CHECK(rc == PM_EGONE);
 }
 
-static void wait_for_object(world *w)
+static int wait_for_nothing(const world *w)
 {
     pm_ref ref;
     DO(pm_create(w->a, PM_WAIT, 300, NULL, 0, &ref));
     atomic_store(&w->b->word[0], 1);
-    CHECK(pm_wait(w->a, &ref.slot, 1, 1, 0, false) == PM_EGONE);
+    return pm_wait(w->a, &ref.slot, 1, 1, 0, false);
+}
+
+static void wait_for_object(world *w)
+{
+    CHECK(wait_for_nothing(w) == PM_EGONE);
 }
 
 TEST(end_wakes_idle_workers_and_waiters)
@@ -250,6 +344,35 @@ TEST(end_wakes_idle_workers_and_waiters)
     }
 }
 
+static void use_until_over(world *w)
+{
+    pm_ref ref = put(w, 1), big = {0};
+    pm_share(w->a, ref.slot);
+    AWAIT(atomic_load(&w->b->word[1]));
+    CHECK(pm_put(w->a, PM_TRY, "x", 1, &big) == PM_EGONE); /* its stock is not empty */
+    CHECK(pm_create(w->a, PM_WAIT, 300, NULL, 0, &big) == PM_EGONE);
+    CHECK(pm_pin(w->a, ref.slot) == PM_OK); /* what it sees goes on being there */
+    pm_drop(w->a, ref.slot);
+    DO(pm_retire(w->a));
+    CHECK(pm_put(w->a, PM_TRY, "x", 1, &big) == PM_ELEFT);
+    pm_unpin(w->a, ref.slot);
+    pm_close(w->a);
+}
+
+/* The driver's process lives on, so its pidfd tells nobody. */
+TEST(guest_does_nothing_more_in_a_session_that_was_shut_down)
+{
+    world w = world_new();
+    pm_ref ref;
+    pid_t pid = spawn_kind(&w, PM_GUEST, use_until_over);
+    AWAIT(pm_a64_load(&w.a->clients[1].reserve));
+    DO(pm_end(w.a));
+    DO(pm_put(w.a, PM_WAIT, "x", 1, &ref)); /* of a driver all still works */
+    atomic_store(&w.b->word[1], 1);
+    CHECK(!reap(pid));
+    pm_close(w.a);
+}
+
 TEST(leaving_gives_back_what_the_client_held)
 {
     world w = world_new();
@@ -259,7 +382,7 @@ TEST(leaving_gives_back_what_the_client_held)
     for (uint64_t i = 0; i < 100; i++)
         put(&other, i);
     DO(pm_leave(other.a, true));
-    CHECK(pm_hold(other.a, PM_WAIT, (pm_ref){900, 0}) == PM_EGONE);
+    CHECK(pm_hold(other.a, PM_WAIT, (pm_ref){900, 0}) == PM_ELEFT);
     same(&w, then);
     clean(&w);
     pm_close(other.a);
@@ -341,7 +464,7 @@ static void *put_until_gone(void *arg)
     world *w = arg;
     pm_ref ref;
     int rc;
-    while ((rc = pm_put(w->a, PM_WAIT, "mine", 5, &ref)) != PM_EGONE)
+    while ((rc = pm_put(w->a, PM_WAIT, "mine", 5, &ref)) != PM_ELEFT)
         if (rc == PM_OK)
             pm_drop(w->a, ref.slot);
     return NULL;
@@ -378,7 +501,7 @@ TEST(threads_may_put_while_their_process_leaves)
 
 static void *wait_until_gone(void *arg)
 {
-    wait_for_object(arg);
+    CHECK(wait_for_nothing(arg) == PM_ELEFT);
     return NULL;
 }
 

@@ -32,7 +32,7 @@ static void leave(world *w)
     pm_ref ref;
     uint64_t n = 0;
     DO(pm_retire(w->a));
-    CHECK(pm_put(w->a, PM_WAIT, &n, sizeof n, &ref) == PM_EGONE);
+    CHECK(pm_put(w->a, PM_WAIT, &n, sizeof n, &ref) == PM_ELEFT);
     const char *bytes =
         w->a->readable + (pm__entry(w->a, w->b->refs[2].slot)->block.v - w->a->h->heap);
     CHECK(bytes[BIG - 1] == 2);

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,14 +135,68 @@ def test_a_child_that_is_gone_has_let_go(end: str) -> None:
         if end == "kill":
             until(lambda: guests() == 1, "the child is no client")
             os.kill(child.pid, signal.SIGKILL)
-        if end == "exec":
-            # Of an exec no event tells; the keeper sees it whenever something else rings.
-            until(lambda: os.readlink(f"/proc/{child.pid}/exe").endswith("sleep"), "no exec")
-            os.eventfd_write(arena().bell, 1)
         until(lambda: arena().stats()["heap_used"] == used, "it is still there")
         if end == "exec":
             os.kill(child.pid, signal.SIGKILL)
         assert child.status() == -signal.SIGKILL
+    no_guest()
+
+
+def test_a_child_that_execs_has_let_go_though_a_child_of_its_own_lives_on(gate: Gate) -> None:
+    """Which is a client of its own, and has not kept the lifeline."""
+    used = arena().stats()["heap_used"]
+    view = numbers()
+
+    def work() -> None:
+        if os.fork() == 0:
+            view.clear()
+            gate.wait()
+            os._exit(0)
+        os.execv("/bin/sleep", ["sleep", "1000"])
+
+    with Child(work, gate) as child:
+        gate.await_arrivals(1)
+        view.clear()
+        until(lambda: arena().stats()["heap_used"] == used, "it is still there")
+        until(lambda: guests() == 1, "which goes on")
+        gate.open()
+        os.kill(child.pid, signal.SIGKILL)
+        child.status()
+    no_guest()
+
+
+def test_threads_may_fork_at_the_same_time() -> None:
+    view = numbers()
+
+    def fork() -> None:
+        statuses.extend(Child(look).status() for _ in range(10))
+
+    def look() -> None:
+        assert view[0][5] == 5
+        assert len(os.listdir("/proc/self/fd")) <= before + 20  # no pipe of other threads is left
+
+    statuses: list[int] = []
+    before = len(os.listdir("/proc/self/fd"))
+    threads = [threading.Thread(target=fork) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * 40
+    assert len(os.listdir("/proc/self/fd")) == before
+    no_guest()
+
+
+def test_many_descriptors_do_not_hinder_a_fork() -> None:
+    """A pipe's number may be beyond what select() can wait for."""
+    (view,) = numbers()
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Child(lambda: None if view[5] == 5 else os._exit(2)) as child:
+            assert child.status() == 0
+    finally:
+        for fd in held:
+            os.close(fd)
     no_guest()
 
 

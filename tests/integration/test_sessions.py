@@ -18,6 +18,7 @@ from support import (
     mappings,
     processes,
     run_program,
+    sleeps,
     threads,
     until,
 )
@@ -252,20 +253,12 @@ def test_threads_that_wait_when_the_session_ends_get_a_session_error(tmp_path: P
     running = [threading.Thread(target=wait, args=(way,)) for way in ways * 2]
     for thread in running:
         thread.start()
-    until(lambda: sum(map(_sleeps, running)) == len(running))
+    until(lambda: sum(map(sleeps, running)) == len(running))
     plasmid.shutdown()
     for thread in running:
         thread.join()
     assert found == ["the session has been shut down"] * 6
     gate.open()
-
-
-def _sleeps(thread: threading.Thread) -> bool:
-    """In a futex call, as all of these ways to wait are."""
-    try:
-        return Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().startswith("202 ")
-    except OSError:
-        return False
 
 
 def test_a_callback_of_a_future_starts_no_session_during_shutdown(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from collections import namedtuple
 
-Client = namedtuple("Client", "slot epoch kind pid start_time")
+Client = namedtuple("Client", "slot epoch kind pid start_time lifeline")
 Holder = namedtuple("Holder", "client pid kind pins")
 StoredObject = namedtuple(
     "StoredObject",
     "id state size bytes is_inline stripped kept refs contained task site holder_count holders",
 )
 _STATES = ("free", "pending", "sealed", "exception", "freed")
+# Why a process can do nothing in a session any more.
+SHUT_DOWN = "the session has been shut down"
+LEFT = _c.pm_strerror(_c.PM_ELEFT).decode() + "; init() joins it again, or begins another"
+GONE = _c.pm_strerror(_c.PM_EGONE).decode() + "; init() begins another, or joins one"
 _UNSEALED = object()  # read() of an entry that has no value yet
 UNSEALED = _UNSEALED
 
@@ -76,14 +80,28 @@ cdef class Arena:
         _close(self._heir)
 
     cdef _c.pm_arena *live(self) except NULL:
-        if self._left:
-            raise _exceptions.SessionError("the session has been shut down")
-        if _c.pm_is_inherited(self._a):
-            raise _exceptions.SessionError(
+        cdef int rc = _c.PM_ELEFT if self._left else _c.pm__over(self._a)
+        if rc != _c.PM_OK:
+            raise self._over(rc)
+        return self._a
+
+    cdef _c.pm_arena *mine(self) except NULL:
+        """The same in a session that is over, as long as this process has not left it."""
+        cdef int rc = _c.PM_ELEFT if self._left else _c.pm__over(self._a)
+        if rc != _c.PM_OK and rc != _c.PM_EGONE:
+            raise self._over(rc)
+        return self._a
+
+    cdef object _over(self, int rc):
+        """The error that says why this process can do nothing here any more."""
+        if rc == _c.PM_EFORKED:
+            return _exceptions.SessionError(
                 "this process is a fork of a member of the session; call init() in it, or start it "
                 "another way"
             )
-        return self._a
+        if self._ended:
+            return _exceptions.SessionError(SHUT_DOWN)
+        return _exceptions.SessionError(LEFT if rc == _c.PM_ELEFT else GONE)
 
     # ---- the session
 
@@ -136,6 +154,7 @@ cdef class Arena:
                         a.clients[i].kind.v,
                         a.clients[i].pid.v,
                         a.clients[i].start_time.v,
+                        <int>a.clients[i].lifeline.v - 1,
                     )
                 )
         return found
@@ -180,14 +199,24 @@ cdef class Arena:
     def set_boot(self, bytes blob):
         """Keep the session's configuration in the arena; once."""
         cdef ObjectRef ref = self.put_bytes(blob)
-        check(
-            _c.pm_set_boot(self.live(), _c.PM_WAIT, ref.slot), "store the session's configuration"
-        )
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t slot = ref.slot
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_set_boot(a, _c.PM_WAIT, slot)
+        check(rc, "store the session's configuration")
 
     def boot(self):
+        """The session's configuration."""
+        cdef _c.pm_arena *a = self.live()
         cdef _c.pm_ref ref
         cdef _c.pm_view view
-        check(_c.pm_boot(self.live(), _c.PM_WAIT, &ref), "read the session's configuration")
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):  # many who join at once are at the lock
+            with nogil:
+                rc = _c.pm_boot(a, _c.PM_WAIT, &ref)
+        check(rc, "read the session's configuration")
         holder = _new_ref(self, ref.slot, ref.generation)
         check(_c.pm_look(self._a, ref.slot, &view), "read the session's configuration")
         return PyBytes_FromStringAndSize(<const char *>view.data, view.size)
@@ -258,13 +287,14 @@ cdef class Arena:
 
     @property
     def is_over(self):
-        """Of a guest: whether the driver has ended. Every call raises SessionError then."""
-        return self.live().gone != 0
+        """Of a guest: whether the driver has ended, or has shut the session down. Every call raises
+        SessionError then."""
+        return _c.pm__over(self.mine()) == _c.PM_EGONE
 
     def leave(self):
         """Leave the session. Views of its objects stay valid as long as they live; every other use
         raises SessionError."""
-        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_arena *a = self.mine()
         self._left = True
         with nogil:
             _c.pm_leave(a, False)
@@ -273,7 +303,7 @@ cdef class Arena:
         """Leave a session that goes on: references of this process keep nothing any more. Views
         stay valid and their objects in the store as long as they live; every other use raises
         SessionError."""
-        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_arena *a = self.mine()
         self._left = True
         # With the GIL: so no reference or view of another thread goes meanwhile.
         check(_c.pm_retire(a), "leave the session")
@@ -710,8 +740,8 @@ cdef class Arena:
             return None
         if rc == _c.PM_EFAILED:
             raise _exceptions.SessionError(self.failure())
-        if rc == _c.PM_EGONE and (self._ended or self._left):
-            raise _exceptions.SessionError("the session has been shut down")
+        if rc == _c.PM_EGONE or rc == _c.PM_ELEFT:
+            raise self._over(rc)
         check(rc, "wait")
         return True
 

@@ -17,6 +17,8 @@ cdef extern from "plasmid.h" nogil:
         PM_ESTOPPED
         PM_EGONE
         PM_EFORKED
+        PM_ELEFT
+        PM_EFORKED
         PM_EALIVE
         PM_EFAILED
         PM_ESTATE
@@ -63,6 +65,7 @@ cdef extern from "plasmid.h" nogil:
         pm_j64 pid
         pm_j64 start_time
         pm_j64 running
+        pm_j64 lifeline
 
     ctypedef struct pm_header_shm:
         unsigned char session[16]
@@ -78,7 +81,6 @@ cdef extern from "plasmid.h" nogil:
     ctypedef struct pm_arena:
         int fd
         int bell
-        int gone
         uint64_t slot
         uint64_t epoch
         pm_header_shm *h
@@ -171,6 +173,7 @@ cdef extern from "plasmid.h" nogil:
     int pm__stopped_holder()
     uint64_t pm__os_now()
     uint64_t pm__client_high(const pm_arena *a)
+    int pm__over(const pm_arena *a)
     void pm__wake_everyone(pm_arena *a)
 
     int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)

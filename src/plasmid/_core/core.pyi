@@ -14,6 +14,9 @@ KEY_BYTES: Final[int]
 RETRY_ALWAYS: Final[int]
 UNSEALED: Final[object]
 DATA_OFFSET: Final[int]
+SHUT_DOWN: Final[str]
+LEFT: Final[str]
+GONE: Final[str]
 
 class Client(NamedTuple):
     slot: int
@@ -21,6 +24,7 @@ class Client(NamedTuple):
     kind: int
     pid: int
     start_time: int
+    lifeline: int  # a guest's descriptor of its lifeline, -1: none
 
 class Holder(NamedTuple):
     client: int

@@ -5,11 +5,14 @@
 import os as _os
 import select as _select
 import sys as _sys
+from _thread import get_ident as _get_ident
 from weakref import WeakSet, WeakValueDictionary
 
-_HANDSHAKE_SECONDS = 2.0
+_HANDSHAKE_MS = 10_000
 _arenas = WeakSet()
-_handshakes = []  # descriptors (read, write) of forks under way, one a nested fork
+# Thread -> its forks under way, innermost last, None for one without views: the descriptors (read,
+# write) of a pipe by which the child says that it has its pins; () if none could be had.
+_handshakes = {}
 
 
 cdef struct Pin:  # in a circular list, changed with the GIL
@@ -80,29 +83,52 @@ cdef void _let_inherit(Arena arena, bint inherit):
 
 def _before_fork():
     arenas = [arena for arena in _with_views() if _pinner(arena) != NULL]
-    if not arenas:
-        _handshakes.append(None)
-        return
-    _handshakes.append(_os.pipe())
+    handshake = None
+    if arenas:
+        try:
+            handshake = _os.pipe()
+        except OSError:  # no descriptor is left
+            handshake = ()
+    _handshakes.setdefault(_get_ident(), []).append(handshake)
     for arena in arenas:
         _let_inherit(arena, True)
 
 
+cdef object _handshake():
+    """Of the fork that this thread has just done."""
+    me = _get_ident()
+    mine = _handshakes[me]
+    handshake = mine.pop()
+    if not mine:
+        del _handshakes[me]
+    return handshake
+
+
 def _after_in_parent():
     # With the GIL held, so that no view of ours goes before the child has pinned it.
-    handshake = _handshakes.pop()
+    handshake = _handshake()
     if handshake is None:
         return
     for arena in _with_views():
         _let_inherit(arena, False)
+    if not handshake:
+        return
     told, tell = handshake
     _os.close(tell)
-    _select.select([told], [], [], _HANDSHAKE_SECONDS)  # or the child is no more, or never was
-    _os.close(told)
+    try:
+        answer = _select.poll()
+        answer.register(told, _select.POLLIN)
+        answer.poll(_HANDSHAKE_MS)  # it hangs up if the child is no more, or never was
+    finally:
+        _os.close(told)
 
 
 def _after_in_child():
-    handshake = _handshakes.pop()
+    handshake = _handshake()
+    for others in _handshakes.values():  # of threads that do not exist here
+        for fd in [fd for pipe in others for fd in pipe or ()]:
+            _os.close(fd)
+    _handshakes.clear()
     if handshake is None:
         return
     for arena in _with_views():
@@ -113,10 +139,11 @@ def _after_in_child():
                 b"plasmid: a forked process could not keep the arrays that it inherited; touching "
                 b"one of them ends it\n",
             )
-    told, tell = handshake
-    _os.write(tell, b".")
-    _os.close(tell)
-    _os.close(told)
+    if handshake:
+        told, tell = handshake
+        _os.write(tell, b".")
+        _os.close(tell)
+        _os.close(told)
 
 
 cdef bint _inherit(Arena arena):
@@ -139,6 +166,8 @@ cdef bint _inherit(Arena arena):
         rc = _c.PM_EAGAIN
         while rc == _c.PM_EAGAIN:
             rc = _c.pm_adopt(mine, _c.PM_WAIT, ref)
+        if rc == _c.PM_EGONE:
+            return True  # it ended meanwhile
         if rc != _c.PM_OK:
             return False
         pin = pin.next

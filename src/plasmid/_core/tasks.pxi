@@ -279,7 +279,7 @@ def next_task(Arena arena not None, timeout=None):
     while again(rc):
         with nogil:
             rc = _c.pm_next(a, deadline, &out)
-    if rc == _c.PM_ETIMEOUT or rc == _c.PM_EGONE:
+    if rc == _c.PM_ETIMEOUT or rc == _c.PM_EGONE or rc == _c.PM_ELEFT:
         return None
     check(rc, "take a task")
     return _running(arena, &out)

@@ -69,13 +69,14 @@ class Exported:
 
 
 class _Ended:
-    """What an engine has for an arena once its session has ended: every use of it raises."""
+    """What an engine has for an arena once it has shut its session down, or left it: every use
+    raises."""
+
+    def __init__(self, is_guest: bool) -> None:
+        self._why = core.LEFT if is_guest else core.SHUT_DOWN
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise SessionError("the session has been shut down")
-
-
-_ENDED: Any = _Ended()
+        raise SessionError(self._why)
 
 
 def _is_in_event_loop() -> bool:
@@ -384,7 +385,7 @@ class LocalEngine(Engine):
             handle.ref,
         )  # in this order: shutdown() takes them in the other
         if function is None:
-            raise SessionError("the session has been shut down")
+            raise SessionError(core.LEFT if self._is_guest else core.SHUT_DOWN)
         packed = packing.pack_arguments(arena, args, kwargs, extra)
         return core.submit(
             arena,
@@ -497,6 +498,7 @@ class LocalEngine(Engine):
             # not, for their sake.
             for handle in self._handles.values():
                 handle.ref = None
-            self._arena.hooks = _ENDED
-            self._arena = self._futures = self.serializers = _ENDED
+            ended: Any = _Ended(self._is_guest)
+            self._arena.hooks = ended
+            self._arena = self._futures = self.serializers = ended
             futures.close()

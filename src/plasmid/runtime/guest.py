@@ -95,7 +95,15 @@ def join(address: str) -> Guest:
 
 
 def _first(found: Iterator[str]) -> Guest | None:
+    """The first that can be joined. The error of one that cannot, if none can."""
+    refused = None
     for name in found:
-        with suppress(SessionNotFoundError):  # it has just ended
+        try:
             return Guest(name)
+        except SessionNotFoundError:  # it has just ended
+            continue
+        except SessionError as error:  # it is ending, of another build, or in another container
+            refused = refused or error
+    if refused:
+        raise refused
     return None

@@ -14,6 +14,7 @@ nobody's path: put, get and tasks on existing workers go on while it is stopped 
                kernel gives them to the nearest subreaper, this process, which alone can learn how
                they ended
     pidfds     clients that are not its children: programs that joined, workers of an old keeper
+    lifelines  pipes that hang up when a program that joined leaves, or becomes another (exec)
     nursery    one message for each worker it was asked for
 
 When the driver is gone, the kernel kills keeper, nursery and workers by its lifeline, stopped ones
@@ -249,12 +250,19 @@ class Keeper:
                 self._watch(client)
 
     def _see_to_guests(self) -> None:
-        """Sweep guests that became another program (exec): of that no pidfd tells, but their life
-        locks."""
+        """Sweep guests that left or became another program without a lifeline that tells of it:
+        their life locks do."""
         for key, watch in list(self._watched.items()):
-            if watch.kind == core.GUEST and self._arena.sweep(*key, core.CAUSE_UNKNOWN):
-                self._close(self._watched.pop(key))
-                names.clear(self._arena)
+            if watch.kind == core.GUEST and watch.lifeline < 0:
+                self._sweep_guest(key)
+
+    def _sweep_guest(self, key: tuple[int, int]) -> bool:
+        """False if it is a client still."""
+        if not self._arena.sweep(*key, core.CAUSE_UNKNOWN):
+            return False
+        self._close(self._watched.pop(key))
+        names.clear(self._arena)  # those that went with it
+        return True
 
     def _watch(self, client: core.Client) -> None:
         """Open a pidfd, or sweep.
@@ -272,18 +280,28 @@ class Keeper:
             self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
             return
         key = client.slot, client.epoch
-        self._watched[key] = _Watch(pidfd, client.pid, client.kind)
+        watch = self._watched[key] = _Watch(pidfd, client.pid, client.kind)
         self._on(pidfd, lambda: self._stranger_ended(key))
+        if client.kind == core.GUEST:
+            watch.lifeline = _open_lifeline(client)
+            # Looked at after the open: alive now, so what was opened was its lifeline.
+            if not self._sweep_guest(key) and watch.lifeline >= 0:
+                self._on(watch.lifeline, lambda: self._lifeline_cut(key))
+
+    def _lifeline_cut(self, key: tuple[int, int]) -> None:
+        watch = self._watched.get(key)
+        if watch is None or not _has_ended(watch.lifeline):  # as below
+            return
+        if not self._sweep_guest(key):  # it has closed all its descriptors, as daemons do
+            self._drop_lifeline(watch)
 
     def _stranger_ended(self, key: tuple[int, int]) -> None:
         self._child_changed()  # if it is our child after all, this tells how it ended
         watch = self._watched.get(key)
-        if watch and _has_ended(
-            watch.pidfd
-        ):  # the event may be of a descriptor of that number before
+        if watch is None or not _has_ended(watch.pidfd):
+            return  # the event was of a descriptor of that number before
+        if not self._sweep_guest(key):  # others were faster
             self._close(self._watched.pop(key))
-            if self._arena.sweep(*key, core.CAUSE_UNKNOWN):
-                names.clear(self._arena)  # those that went with it
 
     def _forget(self, pid: int) -> None:
         """Watch no pidfd of a process that turned out to be our child."""
@@ -292,8 +310,15 @@ class Keeper:
                 self._close(self._watched.pop(key))
 
     def _close(self, watch: _Watch) -> None:
+        self._drop_lifeline(watch)
         self._off(watch.pidfd)
         os.close(watch.pidfd)
+
+    def _drop_lifeline(self, watch: _Watch) -> None:
+        if watch.lifeline >= 0:
+            self._off(watch.lifeline)
+            os.close(watch.lifeline)
+            watch.lifeline = -1
 
     def _sweep_process(self, pid: int, cause: int) -> bool:
         """Repair after a reaped child; False if it was no client."""
@@ -388,9 +413,10 @@ class Keeper:
 
 
 class _Watch:
-    __slots__ = ("kind", "pid", "pidfd")
+    __slots__ = ("kind", "lifeline", "pid", "pidfd")
 
     def __init__(self, pidfd: int, pid: int, kind: int) -> None:
+        self.lifeline = -1
         self.pidfd = pidfd
         self.pid = pid
         self.kind = kind
@@ -481,6 +507,18 @@ class _Nursery:
         self.control.close()
         os.close(self._life)
         os.close(self._log)
+
+
+def _open_lifeline(client: core.Client) -> int:
+    """Our end of a guest's lifeline; -1 if it has none, or we cannot have it. Of another pipe, if
+    it is another program already."""
+    end = f"/proc/{client.pid}/fd/{client.lifeline}"
+    try:
+        if os.readlink(end).startswith("pipe:"):
+            return os.open(end, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        pass
+    return -1
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -93,8 +93,11 @@ def clear(arena: core.Arena) -> None:
     """Give back what has expired, and what belonged to guests that are no more; say when to look
     again. The keeper's work."""
     arena.expect_no_expiry()  # first: a name given from here on will tell of itself
+    records = list(all_of(arena))
+    # Asked after it: who is not here now was here, and is gone. A program that joins meanwhile may
+    # have given a name before we are done.
     present = {(client.slot, client.epoch) for client in arena.clients()}
-    for record in all_of(arena):
+    for record in records:
         orphan = record.owner is not None and record.owner not in present
         if orphan or _has_expired(record):
             arena.unkeep(record.ref, _key(record.name))
