@@ -44,7 +44,7 @@ PYTHON_LAYERS = {
     "engine.packing": "_core serialize engine.inplace engine.sites exceptions",
     "engine.serializers": "_core serialize",
     "engine.capsules": "",
-    "engine.memory": "_core runtime serialize exceptions",
+    "engine.memory": "_core runtime serialize _tables exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
     "engine.serializers engine.capsules engine.memory engine.sites "
     "_core serialize runtime exceptions",
@@ -61,8 +61,9 @@ PYTHON_LAYERS = {
     ".": "_core _platform _private api buffers exceptions experimental remote session util",
     "sessions": "engine.memory runtime _core exceptions",
     "_progress": "",
+    "_tables": "",
     "demo": "_progress exceptions .",
-    "cli": "demo sessions exceptions .",
+    "cli": "demo sessions engine.memory _tables exceptions .",
     "__main__": "cli",
 }
 

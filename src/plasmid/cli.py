@@ -143,13 +143,27 @@ def _status(args: argparse.Namespace) -> int:
 
         print(json.dumps([asdict(session) for session in found]))
         return 0
-    for session in found:
-        kind = "started" if session.started else "of a program"
-        print(
-            f"{session.address}  {kind}, pid {session.pid}, {session.cpus:g} CPUs, "
-            f"{session.workers} workers, {session.programs} programs joined, {session.objects} "
-            f"objects, {session.used_bytes:,} of {session.store_bytes:,} bytes used"
-        )
+    if not found:
+        print("plasmid: no session of this user", file=sys.stderr)
+        return 0
+    from plasmid import _tables
+
+    columns = ["address", "kind", ">pid", ">CPUs", ">workers", ">programs", ">objects"]
+    rows = [
+        [
+            session.address,
+            "started" if session.started else "of a program",
+            str(session.pid),
+            f"{session.cpus:g}",
+            str(session.workers),
+            str(session.programs),
+            f"{session.objects:,}",
+            f"{session.used_bytes:,}",
+            f"{session.store_bytes:,}",
+        ]
+        for session in found
+    ]
+    _tables.show([*columns, ">bytes used", ">of"], rows)
     return 0
 
 
@@ -158,10 +172,14 @@ def _add_memory(commands: _Commands) -> None:
         "memory",
         help="show what is in a session's store, and who keeps it there",
         description="List the objects of a running session, the largest first: size, state, type, "
-        "who holds and views them; and objects that keep each other alive.",
+        "who holds and views them, and where they were made if the session's programs have "
+        "PLASMID_RECORD_CALL_SITES=1; and objects that keep each other alive.",
     )
     parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
-    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many objects")
+    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many rows")
+    keys = ("size", "type", "state", "site", "holder")
+    parser.add_argument("--sort-by", choices=keys, default="size", help="default: size")
+    parser.add_argument("--group-by", choices=keys[1:], help="a row for all that have it in common")
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything")
     parser.set_defaults(run=_memory)
 
@@ -169,15 +187,29 @@ def _add_memory(commands: _Commands) -> None:
 def _memory(args: argparse.Namespace) -> int:
     from plasmid import sessions
 
-    print(sessions.memory(args.address, args.limit, as_json=args.json))
+    report = sessions.memory(args.address)
+    if args.json:
+        import json
+
+        print(json.dumps(report))
+        return 0
+    from plasmid import _tables
+    from plasmid.engine import memory
+
+    print(memory.summary(report), end="\n\n")
+    if args.group_by:
+        _tables.show(*memory.groups(report, args.limit, args.group_by))
+        return 0
+    _tables.show(*memory.table(report, args.limit, args.sort_by))
+    for line in memory.notes(report, args.limit):
+        print(line)
     return 0
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
-    return number
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
 
 
 _COMMANDS: tuple[Callable[[_Commands], None], ...] = (

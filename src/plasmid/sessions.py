@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plasmid.exceptions import AuthenticationError, SessionError, SessionNotFoundError
 from plasmid.runtime import handover
@@ -41,22 +42,25 @@ def start(num_cpus: int | None, object_store_memory: int | None, log: Path | Non
         "object_store_memory": object_store_memory,
         "log_to_driver": log is not None,
     }
-    read, write = os.pipe()
-    output = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    command = [sys.executable, "-m", "plasmid.runtime.root", str(write), json.dumps(options)]
     try:
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=[write],
-            start_new_session=True,
-        )
-    finally:
-        os.close(write)
-        os.close(output)
+        output = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise SessionError(f"start: the log cannot be written: {error}") from error
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "plasmid.runtime.root", str(write), json.dumps(options)]
     with open(read, "rb") as pipe:
+        try:
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[write],
+                start_new_session=True,
+            )
+        finally:
+            os.close(write)
+            os.close(output)
         answer = pipe.read().decode()
     if not answer or answer.startswith("!"):
         raise SessionError(f"start: {answer[1:] or 'the session ended while it was starting'}")
@@ -68,30 +72,44 @@ def stop(address: str | None) -> list[str]:
     """End the started session at `address`, or all of this user's; the addresses of those ended.
 
     Blocks until they are gone. SessionNotFoundError if there is none at that address. A session of
-    a program ends with that.
+    a program ends with that. SessionError about those that have not ended, after all others have.
     """
     found = [address] if address else list(filter(handover.is_started, handover.find()))
     if address and not handover.is_started(address):
         raise SessionNotFoundError(f"stop: {address!r} is not what `plasmid start` printed")
-    stopped = []
+    stopped, failed = [], []
     for name in found:
         try:
-            fds = handover.join(name)
-        except ConnectionError as error:
+            _stop(name)
+            stopped.append(name)
+        except SessionNotFoundError:
             if address:
-                raise SessionNotFoundError(f"stop: no session answers at {name!r}") from error
-            continue  # it has just ended
-        except TimeoutError as error:
-            raise SessionError(f"stop: the keeper of session {name} does not answer") from error
-        except PermissionError as error:
-            raise AuthenticationError(f"stop: session {name} is another user's") from error
-        try:
-            _end(fds[2], name)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        stopped.append(name)
+                raise
+            # it has just ended
+        except SessionError as error:
+            failed.append(str(error))
+    if failed:
+        raise SessionError("; ".join(failed))
     return stopped
+
+
+def _stop(name: str) -> None:
+    try:
+        fds = handover.join(name)
+    except ConnectionError as error:
+        raise SessionNotFoundError(f"stop: no session answers at {name!r}") from error
+    except TimeoutError as error:
+        raise SessionError(
+            f"stop: the keeper of session {name} does not answer; killing the process "
+            "plasmid-root ends it, too"
+        ) from error
+    except PermissionError as error:
+        raise AuthenticationError(f"stop: session {name} is another user's") from error
+    try:
+        _end(fds[2], name)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def status() -> list[Status]:
@@ -103,16 +121,15 @@ def status() -> list[Status]:
     return found
 
 
-def memory(address: str, limit: int, *, as_json: bool) -> str:
-    """What is in the store of the session at `address` ("auto": any)."""
+def memory(address: str) -> dict[str, Any]:
+    """What is in the store of the session at `address` ("auto": any): engine.memory.survey()."""
     from plasmid.engine import memory
 
     guest = join(address)
     try:
-        report = memory.survey(guest.arena)
+        return memory.survey(guest.arena)
     finally:
         guest.close()
-    return json.dumps(report) if as_json else memory.as_text(report, limit)
 
 
 def _status(name: str) -> Status:

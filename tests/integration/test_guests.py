@@ -191,6 +191,31 @@ def test_a_dead_guest_gives_back_what_it_held(address: str) -> None:
     del mine
 
 
+def test_the_names_of_a_guest_that_died_unseen_go(address: str) -> None:
+    """The keeper meets it only when it is dead."""
+    guest = program(
+        """
+        import os, signal, sys
+        import plasmid
+        from plasmid._core import core
+        from plasmid.engine import current
+        from plasmid.engine.local import LocalEngine
+        from plasmid.runtime import handover
+        fd, bell, driver = handover.join(sys.argv[1])
+        arena = core.Arena.attach(fd, core.GUEST, driver)  # which does not ring
+        current.set_engine(LocalEngine(arena, is_guest=True))
+        plasmid.put(1, name="mine")
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        address,
+    )
+    guest.communicate()
+    assert plasmid.list_named_objects() == ["mine"]
+    os.eventfd_write(arena().bell, 1)
+    until(lambda: plasmid.list_named_objects() == [], "its name stays")
+    assert guests() == 0
+
+
 def test_views_of_a_guest_outlive_its_stay(address: str) -> None:
     used = arena().stats()["heap_used"]
     guest = program(
@@ -532,6 +557,32 @@ def test_arguments_for_a_new_session_start_one(started: str) -> None:
         assert context.address_info["address"] != started
     with plasmid.init(address="local") as context:
         assert context.address_info["address"] != started
+
+
+def test_the_shell_says_what_is_wrong(tmp_path: Path, no_session: None) -> None:
+    log = str(tmp_path / "no folder" / "log")
+    for args, what in (
+        (["start", "--log", log], "the log cannot be written"),
+        (["start", "--num-cpus", "two"], "'two' is not a positive whole number"),
+        (["memory"], "no running session"),
+        (["memory", "--address", "plasmid-0-none"], "no session answers"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "plasmid", *args], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == (2 if "two" in args else 1)
+        assert what in done.stderr
+        assert "Traceback" not in done.stderr
+    assert shell("status") == ""
+
+
+def test_stop_ends_all_started_sessions_of_this_scope_and_nothing_else(no_session: None) -> None:
+    with driver() as other:
+        size = ("--num-cpus", "1", "--object-store-memory", str(64 << 20))
+        started = [shell("start", *size).strip() for _ in range(2)]
+        assert handover.find() == [*reversed(started), other.address]
+        assert shell("stop") == "".join(f"stopped {name}\n" for name in reversed(started))
+        assert handover.find() == [other.address]
 
 
 def test_stop_without_a_session_is_status_1(no_session: None) -> None:

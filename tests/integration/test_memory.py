@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from support import Gate, arena, run_program, until
 
 import plasmid
+from plasmid import _tables
 from plasmid._private.internal_api import memory_summary
 from plasmid.engine import current, memory
 
@@ -61,7 +63,39 @@ def test_totals_add_up() -> None:
     assert totals["object_bytes"] == totals["used_bytes"]
     assert totals["task_table_bytes"] == 0
     assert 0 <= totals["fragmentation"] <= 1
-    assert totals["used_bytes"] <= totals["store_bytes"]
+    parts = totals["used_bytes"], totals["spare_bytes"], totals["free_bytes"]
+    assert sum(parts) == totals["store_bytes"]
+    assert min(parts) > 0
+    assert totals["largest_free_block"] <= totals["free_bytes"]
+    del kept
+
+
+def test_a_reference_contained_twice_is_no_task() -> None:
+    ref = plasmid.put(np.arange(MB))
+    boxes = [plasmid.put([ref, [ref]]), plasmid.put((ref,))]
+    held = find(memory.survey(arena()), ref)["held_by"]
+    assert sorted(held[1:]) == sorted(f"contained in {box.hex()}" for box in boxes)
+
+
+def test_ten_thousand_objects_are_a_short_table() -> None:
+    kept = [plasmid.put(i) for i in range(9_000)]
+    kept += [plasmid.put(np.arange(30 + i)) for i in range(1_000)]
+    report = memory.survey(arena())
+    text = memory.as_text(report, 10)
+    assert text.count("\n") < 20
+    assert f"... and {len(report['objects']) - 10:,} more objects" in text
+    largest = memory.table(report, 10)[1]
+    nbytes = [int(row[1].replace(",", "")) for row in largest]
+    assert nbytes == sorted(nbytes, reverse=True)
+    assert "numpy array" in {row[4] for row in largest}
+    by_type = memory.table(report, 9_990, "type")[1]
+    assert [row[4] for row in by_type] == sorted(row[4] for row in by_type)
+    counted = {row[0]: int(row[1].replace(",", "")) for row in memory.groups(report, 9, "type")[1]}
+    assert counted["small value"] >= 9_000
+    assert counted["numpy array"] >= 1_000
+    assert sum(counted.values()) == len(report["objects"])
+    ((holder, *_), *_) = memory.groups(report, 1, "holder")[1]
+    assert holder == f"driver {os.getpid()}"
     del kept
 
 
@@ -106,7 +140,30 @@ def test_a_shell_shows_it_too() -> None:
     assert "name 'numbers'" in shown
     found = json.loads(subprocess.check_output([*command, "--json"]))
     assert find(found, ref)["type"] == "numpy array"
+    grouped = subprocess.check_output([*command, "--group-by", "state"], text=True)
+    assert re.search(r"^sealed +[0-9]", grouped, re.MULTILINE)
     plasmid.delete_object("numbers")
+
+
+@pytest.mark.parametrize("has_rich", [False, True])
+def test_a_terminal_shows_it_too(has_rich: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rich where it is installed."""
+    shown: list[Any] = []
+    if has_rich:
+        pytest.importorskip("rich")
+        monkeypatch.setattr("rich.console.Console.print", lambda _, table: shown.append(table))
+    else:
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.setitem(sys.modules, "rich.text", None)
+        monkeypatch.setattr("builtins.print", shown.append)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    _tables.show(["name", ">bytes"], [["[bold]x", "1,000"], ["y", "2"]])
+    (table,) = shown
+    if has_rich:
+        assert table.row_count == 2
+        assert [str(cell) for cell in table.columns[0].cells] == ["[bold]x", "y"]
+    else:
+        assert table == "name     bytes\n[bold]x  1,000\ny            2"
 
 
 def test_call_sites_are_recorded_on_request() -> None:
@@ -132,6 +189,6 @@ def test_call_sites_are_recorded_on_request() -> None:
         for ref in refs[:2]:
             assert sites[ref.hex()] == "<string>:9 store", sites
         assert sites[refs[2].hex()] == "result of make()"
-        assert "made at <string>:9 store" in memory.as_text(report)
+        assert "<string>:9 store" in memory.as_text(report)
         """
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from plasmid import serialize
+from plasmid import _tables, serialize
 from plasmid._core import core
 from plasmid.exceptions import ObjectCorruptedError, ObjectFreedError, ObjectLostError
 from plasmid.runtime import names
@@ -26,8 +27,9 @@ def survey(arena: core.Arena) -> dict[str, Any]:
     "objects": for each "id", "state", "size" (bytes of the value), "bytes" (of its block), "where",
     "type", "site" (where it was made, if recorded), "held_by" (a list of texts), "pinned_by"
     (pids), "contains" (a number). "cycles": lists of ids of objects that contain each other.
-    "totals": bytes of the store, used, free, the largest free block, `fragmentation` (the share of
-    free memory that is not in that block), of objects, and of tables of queued tasks.
+    "totals": `store_bytes` = `used_bytes` + `spare_bytes` (room beside small blocks, for others of
+    their size) + `free_bytes`, and `used_bytes` = `object_bytes` + `task_table_bytes` (arguments of
+    tasks); `largest_free_block`, and `fragmentation`, the share of free memory that is not in it.
 
     Takes the lock for a bounded time again and again: what changes meanwhile may be missing.
     """
@@ -37,7 +39,7 @@ def survey(arena: core.Arena) -> dict[str, Any]:
     inside = _contained(arena, found)
     holders: dict[bytes, list[str]] = {}
     for outer, ids in inside.items():
-        for inner in set(ids):
+        for inner in ids:  # each once
             holders.setdefault(inner, []).append(f"contained in {outer.hex()}")
     objects = [_describe(arena, each, named, holders.get(each.id, [])) for each in found]
     objects.sort(key=lambda each: (-each["bytes"], -each["size"]))
@@ -49,6 +51,7 @@ def survey(arena: core.Arena) -> dict[str, Any]:
         "totals": {
             "store_bytes": stats["heap_capacity"],
             "used_bytes": stats["heap_used"],
+            "spare_bytes": stats["heap_capacity"] - stats["heap_used"] - free,
             "free_bytes": free,
             "largest_free_block": stats["heap_largest"],
             "fragmentation": 1 - stats["heap_largest"] / free if free else 0.0,
@@ -61,31 +64,78 @@ def survey(arena: core.Arena) -> dict[str, Any]:
     }
 
 
-def as_text(report: dict[str, Any], limit: int = 100) -> str:
-    """The survey as a table, at most `limit` objects."""
-    totals, objects = report["totals"], report["objects"]
-    lines = [
+SORTED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "size": lambda each: (-each["bytes"], -each["size"]),
+    "type": lambda each: each["type"],
+    "state": lambda each: each["state"],
+    "site": lambda each: each["site"],
+    "holder": lambda each: each["held_by"][:1],
+}
+"""What objects can be sorted and, but for the size, grouped by."""
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The totals in a line."""
+    totals = report["totals"]
+    return (
         f"{totals['used_bytes']:,} of {totals['store_bytes']:,} bytes used: "
         f"{totals['object_bytes']:,} by {totals['objects']:,} objects, "
-        f"{totals['task_table_bytes']:,} by tables of {totals['pending_tasks']:,} tasks; largest "
-        f"free block {totals['largest_free_block']:,}, fragmentation "
-        f"{totals['fragmentation']:.0%}",
-        "",
-        f"{'object':<24}{'bytes':>15}  {'state':<10}{'where':<8}{'type':<22}held by",
-    ]
-    lines += [
-        f"...{each['id'][32:]:<21}{each['bytes'] or each['size']:>15,}  {each['state']:<10}"
-        f"{each['where']:<8}{each['type']:<22}{'; '.join(each['held_by'])}"
-        f"{'  made at ' + each['site'] if each['site'] else ''}"
+        f"{totals['task_table_bytes']:,} by tables of {totals['pending_tasks']:,} tasks; "
+        f"{totals['spare_bytes']:,} spare beside small blocks; {totals['free_bytes']:,} free, the "
+        f"largest block {totals['largest_free_block']:,}, fragmentation "
+        f"{totals['fragmentation']:.0%}"
+    )
+
+
+def table(
+    report: dict[str, Any], limit: int, sort_by: str = "size"
+) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows, for _tables, of at most `limit` objects. Sorting is stable: among equals
+    the largest come first."""
+    objects = sorted(report["objects"], key=SORTED[sort_by])
+    columns = ["object", ">bytes", "state", "where", "type", "held by", "made at"]
+    return columns, [
+        [
+            f"...{each['id'][32:]}",
+            f"{each['bytes'] or each['size']:,}",
+            each["state"],
+            each["where"],
+            each["type"],
+            "; ".join(each["held_by"]),
+            each["site"],
+        ]
         for each in objects[:limit]
     ]
-    if len(objects) > limit:
-        lines.append(f"... and {len(objects) - limit:,} more")
-    lines += [
+
+
+def groups(report: dict[str, Any], limit: int, group_by: str) -> tuple[list[str], list[list[str]]]:
+    """The same of objects that have something in common, the groups with most bytes first."""
+    key, number, nbytes = SORTED[group_by], Counter[str](), Counter[str]()
+    for each in report["objects"]:
+        name = key(each)
+        name = "; ".join(name) if isinstance(name, list) else name
+        number[name] += 1
+        nbytes[name] += each["bytes"]
+    largest = sorted(number, key=lambda name: (-nbytes[name], -number[name], name))
+    return [group_by, ">objects", ">bytes"], [
+        [name or "-", f"{number[name]:,}", f"{nbytes[name]:,}"] for name in largest[:limit]
+    ]
+
+
+def notes(report: dict[str, Any], limit: int) -> list[str]:
+    """What is to be said after a table of at most `limit` objects."""
+    rest = report["totals"]["objects"] - limit
+    found = [f"... and {rest:,} more objects"] if rest > 0 else []
+    return found + [
         f"these objects keep each other alive: {', '.join(cycle)}; free() of one breaks it"
         for cycle in report["cycles"]
     ]
-    return "\n".join(lines)
+
+
+def as_text(report: dict[str, Any], limit: int = 100) -> str:
+    """The survey as plain text, at most `limit` objects; the totals are the first line."""
+    shown = _tables.as_text(*table(report, limit))
+    return "\n".join([summary(report), "", shown, *notes(report, limit)])
 
 
 def _describe(

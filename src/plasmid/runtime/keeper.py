@@ -258,11 +258,17 @@ class Keeper:
 
     def _sweep_guest(self, key: tuple[int, int]) -> bool:
         """False if it is a client still."""
-        if not self._arena.sweep(*key, core.CAUSE_UNKNOWN):
+        if not self._sweep(*key, core.GUEST):
             return False
         self._close(self._watched.pop(key))
-        names.clear(self._arena)  # those that went with it
         return True
+
+    def _sweep(self, slot: int, epoch: int, kind: int, cause: int = core.CAUSE_UNKNOWN) -> bool:
+        """Repair after a death. False if there was none, or others have done it."""
+        swept = self._arena.sweep(slot, epoch, cause)
+        if swept and kind == core.GUEST:
+            names.clear(self._arena)  # those that went with it
+        return swept
 
     def _watch(self, client: core.Client) -> None:
         """Open a pidfd, or sweep.
@@ -273,11 +279,11 @@ class Keeper:
         try:
             pidfd = os.pidfd_open(client.pid)
         except OSError:  # no such process, or no descriptor left
-            self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
+            self._sweep(client.slot, client.epoch, client.kind)
             return
         if start_time(client.pid) != client.start_time:
             os.close(pidfd)  # asked after the open: the pid was used again
-            self._arena.sweep(client.slot, client.epoch, core.CAUSE_UNKNOWN)
+            self._sweep(client.slot, client.epoch, client.kind)
             return
         key = client.slot, client.epoch
         watch = self._watched[key] = _Watch(pidfd, client.pid, client.kind)
@@ -300,8 +306,8 @@ class Keeper:
         watch = self._watched.get(key)
         if watch is None or not _has_ended(watch.pidfd):
             return  # the event was of a descriptor of that number before
-        if not self._sweep_guest(key):  # others were faster
-            self._close(self._watched.pop(key))
+        self._close(self._watched.pop(key))
+        self._sweep(*key, watch.kind)
 
     def _forget(self, pid: int) -> None:
         """Watch no pidfd of a process that turned out to be our child."""
@@ -325,7 +331,7 @@ class Keeper:
         swept = False
         for client in self._arena.clients():
             if client.pid == pid:
-                swept |= self._arena.sweep(client.slot, client.epoch, cause)
+                swept |= self._sweep(client.slot, client.epoch, client.kind, cause)
         return swept
 
     # Workers ------------------------------------------------------------------------------------

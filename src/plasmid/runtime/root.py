@@ -23,13 +23,13 @@ def main(argv: list[str]) -> None:
     """argv: the pipe's descriptor, then the session's options as JSON."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # also in the threads to come
     ready, options = int(argv[0]), json.loads(argv[1])
+    os.set_inheritable(ready, False)  # so its end tells of ours, not of the keeper's, too
     set_title("plasmid-root")
     try:
         session = Session(**options, name=handover.new_name("started"))
     except Exception as error:
         os.write(ready, f"!{type(error).__name__}: {error}".encode()[:4000])
         raise SystemExit(1) from error
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     os.write(ready, session.name.encode())
     os.close(ready)
     signal.sigwait(_SIGNALS)
