@@ -108,9 +108,9 @@ def init(
 ) -> Context:
     """Start a session, or join one; the first use of anything else does so with the defaults.
 
-    address              "local": start a new session. "auto": join one of this user's that runs,
-                         one that `plasmid start` started first, else the youngest. Else the
-                         address of one: what `plasmid start` printed, or
+    address              "local": start a new session. "auto": join one of this user's that runs
+                         (and has the same PLASMID_SCOPE in its environment): one that `plasmid
+                         start` started first, else the youngest. Else the address of one: what `plasmid start` printed, or
                          `init().address_info["address"]`. None: the environment's PLASMID_ADDRESS
                          or RAY_ADDRESS, else a session that `plasmid start` started (unless an
                          argument asks for a new one's size), else a new one
