@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "crash.h"
@@ -27,6 +28,7 @@ struct pm_watch {
     int driver;            /* pidfd of our own, or -1 */
     int bell;              /* eventfd: one of the two below is set */
     int lifeline;          /* or -1 */
+    uint64_t pipe;         /* inode of the lifeline */
     struct pm_watch *next; /* of this process */
     _Atomic bool stop;
     _Atomic bool called;
@@ -79,7 +81,7 @@ int pm__over(const pm_arena *a)
 {
     if (pm__inherited(a))
         return PM_EFORKED;
-    int gone = atomic_load_explicit(&a->gone, memory_order_acquire);
+    int gone = a->gone;
     if (gone)
         return gone;
     /* Of an orderly end no event tells the watcher of a guest, whose driver's process may live on.
@@ -321,6 +323,7 @@ static int claim(struct pm_watch *w)
         pm_set(&a->lock, &c->pid, (uint64_t)getpid());
         pm_set(&a->lock, &c->start_time, start);
         pm_set(&a->lock, &c->lifeline, (uint64_t)(w->lifeline + 1));
+        pm_set(&a->lock, &c->pipe, w->pipe);
         if (w->kind == PM_WORKER)
             pm_set(&a->lock, &a->h->workers, a->h->workers.v + 1);
         op.ring = true; /* the keeper opens a pidfd for us */
@@ -405,10 +408,13 @@ static int start_thread(struct pm_watch *w)
 
 static int open_lifeline(struct pm_watch *w)
 {
+    struct stat st = {0};
     int ends[2];
     if (pipe2(ends, O_CLOEXEC))
         return PM_ESYS;
     close(ends[0]);
+    fstat(ends[1], &st);
+    w->pipe = st.st_ino;
     pthread_mutex_lock(&watches_lock);
     w->lifeline = ends[1];
     w->next = watches;

@@ -121,7 +121,8 @@ typedef struct {
     pm_futex asleep;             /* [A] 1 while (nearly) asleep for the bell */
     uint32_t pad2;
     pm_j64 lifeline; /* [J] of a guest: its descriptor of its lifeline (client.h), + 1; 0 = none */
-    uint64_t pad3[8];
+    pm_j64 pipe;     /* [J] the inode of that pipe */
+    uint64_t pad3[7];
 } pm_client_shm;
 
 enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };

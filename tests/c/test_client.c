@@ -322,7 +322,10 @@ static int wait_for_nothing(const world *w)
     pm_ref ref;
     DO(pm_create(w->a, PM_WAIT, 300, NULL, 0, &ref));
     atomic_store(&w->b->word[0], 1);
-    return pm_wait(w->a, &ref.slot, 1, 1, 0, false);
+    int rc;
+    while ((rc = pm_wait(w->a, &ref.slot, 1, 1, 0, false)) == PM_EAGAIN)
+        ;
+    return rc;
 }
 
 static void wait_for_object(world *w)

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-Client = namedtuple("Client", "slot epoch kind pid start_time lifeline")
+Client = namedtuple("Client", "slot epoch kind pid start_time lifeline pipe")
 Holder = namedtuple("Holder", "client pid kind pins")
 StoredObject = namedtuple(
     "StoredObject",
@@ -155,6 +155,7 @@ cdef class Arena:
                         a.clients[i].pid.v,
                         a.clients[i].start_time.v,
                         <int>a.clients[i].lifeline.v - 1,
+                        a.clients[i].pipe.v,
                     )
                 )
         return found
@@ -485,7 +486,8 @@ cdef class Arena:
             raise TypeError(f"expected an ObjectRef, not {type(ref).__name__}")
         if (<ObjectRef>ref)._arena is not self:
             raise _exceptions.ObjectLostError(
-                f"{ref!r} belongs to a session that has been shut down"
+                f"{ref!r} belongs to an earlier session of this program, which it has shut down or "
+                "left"
             )
         out.slot = (<ObjectRef>ref).slot
         out.generation = (<ObjectRef>ref).generation

@@ -66,6 +66,7 @@ cdef extern from "plasmid.h" nogil:
         pm_j64 start_time
         pm_j64 running
         pm_j64 lifeline
+        pm_j64 pipe
 
     ctypedef struct pm_header_shm:
         unsigned char session[16]

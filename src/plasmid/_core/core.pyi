@@ -25,6 +25,7 @@ class Client(NamedTuple):
     pid: int
     start_time: int
     lifeline: int  # a guest's descriptor of its lifeline, -1: none
+    pipe: int  # its inode
 
 class Holder(NamedTuple):
     client: int

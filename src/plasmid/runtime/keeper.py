@@ -290,7 +290,7 @@ class Keeper:
         self._on(pidfd, lambda: self._stranger_ended(key))
         if client.kind == core.GUEST:
             watch.lifeline = _open_lifeline(client)
-            # Looked at after the open: alive now, so what was opened was its lifeline.
+            # Looked at after the open: if it has died before, nothing will hang up.
             if not self._sweep_guest(key) and watch.lifeline >= 0:
                 self._on(watch.lifeline, lambda: self._lifeline_cut(key))
 
@@ -516,11 +516,10 @@ class _Nursery:
 
 
 def _open_lifeline(client: core.Client) -> int:
-    """Our end of a guest's lifeline; -1 if it has none, or we cannot have it. Of another pipe, if
-    it is another program already."""
+    """Our end of a guest's lifeline; -1 if it has none, or has closed it, or we cannot have it."""
     end = f"/proc/{client.pid}/fd/{client.lifeline}"
     try:
-        if os.readlink(end).startswith("pipe:"):
+        if os.readlink(end) == f"pipe:[{client.pipe}]":  # no other that has its number by now
             return os.open(end, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         pass
