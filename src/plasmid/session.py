@@ -110,10 +110,11 @@ def init(
 
     address              "local": start a new session. "auto": join one of this user's that runs
                          (and has the same PLASMID_SCOPE in its environment): one that `plasmid
-                         start` started first, else the youngest. Else the address of one: what `plasmid start` printed, or
-                         `init().address_info["address"]`. None: the environment's PLASMID_ADDRESS
-                         or RAY_ADDRESS, else a session that `plasmid start` started (unless an
-                         argument asks for a new one's size), else a new one
+                         start` started first, else the youngest. Else the address of one: what
+                         `plasmid start` printed, or `init().address_info["address"]`. None: the
+                         environment's PLASMID_ADDRESS or RAY_ADDRESS, else a session that
+                         `plasmid start` started (unless an argument asks for a new one's size),
+                         else a new one
     num_cpus             how many CPUs tasks may use at once. Default: those this process may run on
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
     namespace            in which actors have names
