@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -164,6 +165,23 @@ int pm__os_eventfd_ring(int fd)
 {
     uint64_t one = 1;
     return write(fd, &one, sizeof one) == sizeof one || errno == EAGAIN ? PM_OK : PM_ESYS;
+}
+
+static volatile sig_atomic_t marked;
+
+static void mark(int signum)
+{
+    (void)signum;
+    int e = errno;
+    (void)!write(marked, "", 1);
+    errno = e;
+}
+
+int pm__os_mark_on_signal(int signum, int fd)
+{
+    struct sigaction action = {.sa_handler = mark, .sa_flags = SA_RESTART};
+    marked = fd;
+    return sigaction(signum, &action, NULL) ? PM_ESYS : PM_OK;
 }
 
 int pm__os_random(void *out, uint64_t len)

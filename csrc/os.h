@@ -36,6 +36,8 @@ bool pm__os_stopped(pid_t tid);
 /* the process a thread belongs to, 0 if there is no such thread */
 pid_t pm__os_process_of(pid_t tid);
 int pm__os_eventfd_ring(int fd);
+/* Have signal `signum` write a byte 0 to fd, and do nothing else. Once in a process. */
+int pm__os_mark_on_signal(int signum, int fd);
 int pm__os_random(void *out, uint64_t len);
 
 #endif

@@ -206,6 +206,26 @@ def _memory(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_stack(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "stack",
+        help="show the Python stacks of a session's workers, stuck ones too",
+        description="Print the stacks of all threads of all workers of a running session.",
+    )
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    parser.add_argument(
+        "--timeout", type=float, default=5.0, metavar="SECONDS", help="for those that do not answer"
+    )
+    parser.set_defaults(run=_stack)
+
+
+def _stack(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+
+    print(sessions.stacks(args.address, args.timeout))
+    return 0
+
+
 def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
@@ -218,4 +238,5 @@ _COMMANDS: tuple[Callable[[_Commands], None], ...] = (
     _add_stop,
     _add_status,
     _add_memory,
+    _add_stack,
 )

@@ -132,6 +132,20 @@ def memory(address: str) -> dict[str, Any]:
         guest.close()
 
 
+def stacks(address: str, patience: float) -> str:
+    """The Python stacks of all workers of the session at `address` ("auto": any), as text."""
+    from plasmid._core import core
+    from plasmid.runtime import stacks
+
+    guest = join(address)
+    try:
+        workers = [each.pid for each in guest.arena.clients() if each.kind == core.WORKER]
+        found = stacks.read(workers, patience)
+    finally:
+        guest.close()
+    return "\n\n".join(f"worker {pid}\n{text}" for pid, text in found.items()) or "no workers"
+
+
 def _status(name: str) -> Status:
     from plasmid._core import core
 

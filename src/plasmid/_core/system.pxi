@@ -12,6 +12,11 @@ def line_buffer_stdout():
     _system(-(_c.setvbuf(_c.stdout, NULL, _c._IOLBF, 0) != 0), "setvbuf")
 
 
+def mark_on_signal(int signum, int fd):
+    """Have the signal write a byte 0 to fd, and do nothing else; in C, whatever Python does."""
+    _system(_c.pm__os_mark_on_signal(signum, fd), "sigaction")
+
+
 def inotify():
     """A non-blocking inotify descriptor, close-on-exec."""
     return _system(_c.inotify_init1(_c.IN_CLOEXEC | _c.IN_NONBLOCK), "inotify_init1")

@@ -29,7 +29,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from plasmid._core import core
-from plasmid.runtime import lifeline, output, worker
+from plasmid.runtime import breakpoints, lifeline, output, stacks, worker
 from plasmid.runtime.environment import ThreadLimit
 from plasmid.runtime.keeper import ARENA, BELL, DRIVER, LIFE, set_title
 from plasmid.runtime.start import WorkerStart
@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (file_limit, hard))
     threads = ThreadLimit(os.environ)  # before numeric libraries are loaded
     start = WorkerStart(ARENA, BELL, DRIVER, threads)
-    Nursery(socket.socket(fileno=control), life, start, boot["log_name"]).run(
+    stacks.ignore()
+    Nursery(socket.socket(fileno=control), life, start, boot["log_name"], boot["terminal"]).run(
         () if bare else boot["preload"]
     )
 
@@ -63,12 +64,13 @@ class Nursery:
     """
 
     def __init__(
-        self, control: socket.socket, life: int, start: WorkerStart, log_name: str
+        self, control: socket.socket, life: int, start: WorkerStart, log_name: str, terminal: str
     ) -> None:
         self._control = control
         self._life = life
         self._start = start
         self._log_name = log_name
+        self._terminal = terminal
 
     def run(self, preload: Sequence[str]) -> None:
         waiting = 0
@@ -138,6 +140,8 @@ class Nursery:
             output.redirect(self._log_name)
             core.line_buffer_stdout()
             faulthandler.enable(file=2)
+            stacks.prepare()
+            breakpoints.prepare(self._terminal)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             gc.enable()
             _part_from_siblings()

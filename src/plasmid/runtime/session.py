@@ -13,7 +13,7 @@ from pathlib import Path
 
 import plasmid
 from plasmid._core import core
-from plasmid.runtime import handover, resources
+from plasmid.runtime import breakpoints, handover, resources
 from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
@@ -147,6 +147,7 @@ def boot(log_name: str) -> dict[str, object]:
         "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
         "preload": ["cloudpickle", *(name for name in _HEAVY if name in sys.modules)],
         "log_name": log_name,
+        "terminal": breakpoints.terminal(),
     }
 
 
