@@ -80,7 +80,9 @@ typedef struct {
 } pm_ref;
 
 /* This client has references to this entry, and `pins` views of its bytes: 64 bytes. Pins of a
- * pending entry are write leases: mappings through which this client writes it. */
+ * pending entry are write leases: mappings through which this client writes it. PM_CLOSED beside
+ * them: it is sealing the entry, and no other client gets a lease any more. */
+#define PM_CLOSED (UINT64_C(1) << 63)
 typedef struct {
     pm_j64 next, prev;   /* [J] the client's list; next also links the free list */
     pm_j64 entry;        /* [J] */
@@ -88,7 +90,7 @@ typedef struct {
     pm_j64 enext, eprev; /* [J] the entry's holders */
     /* [J] waiter that counts it, PM_WAITERS + 1 = all of the client's; 0 = not waiting */
     pm_j64 waiter;
-    /* [A] raised under the lock or from >= 1, lowered by anyone of the client */
+    /* [A] raised under the lock or from >= 1, lowered by anyone of the client; PM_CLOSED likewise */
     pm_a64 pins;
 } pm_hold_shm;
 

@@ -162,12 +162,44 @@ static uint64_t lessee(const pm_arena *a, const pm_entry_shm *e)
     return 0;
 }
 
-int pm__sealable(const pm_arena *a, uint64_t slot)
+static pm_a64 *own_pins(const pm_arena *a, uint64_t slot)
+{
+    return &a->holds[a->local[slot].hold - 1].pins;
+}
+
+/* Under the lock: would it be sealed now. Once we have closed it nobody can refuse that: pins of
+ * others since then are those of forked children, to which no window was left. */
+static int sealable(const pm_arena *a, uint64_t slot)
 {
     const pm_entry_shm *e = pm__entry(a, slot);
     if (pm_state(a, slot) != PM_PENDING || e->task.v || e->held.v != e->nrefs.v)
         return PM_ESTATE;
+    if (pm_a64_load(own_pins(a, slot)) & PM_CLOSED)
+        return PM_OK;
     return lessee(a, e) ? PM_ELEASED : PM_OK;
+}
+
+int pm__close_locked(pm_arena *a, uint64_t slot)
+{
+    int rc = sealable(a, slot);
+    if (rc == PM_OK) {
+        atomic_fetch_or(&own_pins(a, slot)->v, PM_CLOSED);
+        PM_CRASH(CLOSED);
+    }
+    return rc;
+}
+
+static bool reopen(pm_arena *a, uint64_t slot)
+{
+    return atomic_fetch_and(&own_pins(a, slot)->v, ~PM_CLOSED) & PM_CLOSED;
+}
+
+void pm_reopen(pm_arena *a, uint64_t slot)
+{
+    if (a->heir)
+        a = a->heir;
+    if (reopen(a, slot))
+        pm__wake_everyone(a);
 }
 
 void pm_label(pm_arena *a, uint64_t slot, const char *site)
@@ -185,8 +217,9 @@ int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    rc = pm__sealable(a, slot);
+    rc = sealable(a, slot);
     if (rc == PM_OK) {
+        reopen(a, slot); /* should we die before the commit, others take it up after our sweep */
         pm__entry_publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
         pm__entry_settled(&op, slot + 1);
     }
@@ -361,20 +394,34 @@ int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref)
     return rc ? rc : left;
 }
 
+static bool is_closed(const pm_arena *a, const pm_entry_shm *e)
+{
+    for (uint64_t i = e->holders.v; i; i = a->holds[i - 1].enext.v)
+        if (a->holds[i - 1].client.v != a->slot && pm_a64_load(&a->holds[i - 1].pins) & PM_CLOSED)
+            return true;
+    return false;
+}
+
+int pm__lease_locked(pm_arena *a, uint64_t slot)
+{
+    /* Under the lock: who closes it sees our lease, or we see that it is closed. */
+    if (pm_state(a, slot) != PM_PENDING || pm__entry(a, slot)->task.v)
+        return PM_ESTATE;
+    if (is_closed(a, pm__entry(a, slot)))
+        return PM_ELEASED;
+    if (!take_one_more(&a->local[slot]))
+        return PM_ENOTFOUND;
+    pm_a64_add(own_pins(a, slot), 1);
+    return PM_OK;
+}
+
 int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
 {
     pm_op op;
-    pm_local *own = &a->local[slot];
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    /* Under the lock: pm__seal() sees it, or we see the seal. */
-    if (pm_state(a, slot) != PM_PENDING || pm__entry(a, slot)->task.v)
-        rc = PM_ESTATE;
-    else if (!take_one_more(own))
-        rc = PM_ENOTFOUND;
-    else
-        pm_a64_add(&a->holds[own->hold - 1].pins, 1);
+    rc = pm__lease_locked(a, slot);
     int left = pm__leave(&op);
     return rc ? rc : left;
 }

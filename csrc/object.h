@@ -45,8 +45,6 @@ int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t
 void pm_label(pm_arena *a, uint64_t slot, const char *site);
 /* Make a pending object of ours immutable and visible. PM_ESTATE, PM_ELEASED: see pm_lease(). */
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed);
-/* Under the lock: would it be sealed now. */
-int pm__sealable(const pm_arena *a, uint64_t slot);
 
 /* One more reference of this process. PM_ENOTFOUND if that generation is gone. Lock-free if the
  * process has one. */
@@ -70,8 +68,16 @@ int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref);
 int pm_free(pm_arena *a, pm_patience how, uint64_t slot);
 
 /* A pin of a pending object, for a mapping that writes it; given back by pm_unpin(). The object is
- * sealed only when no other process has one. PM_ESTATE: it is sealed already. */
+ * sealed only when no other process has one. PM_ESTATE: it is sealed already. PM_ELEASED: another
+ * process has closed it, so it soon will be (pm_await_lease() waits for what becomes of it). */
 int pm_lease(pm_arena *a, pm_patience how, uint64_t slot);
+int pm__lease_locked(pm_arena *a, uint64_t slot);
+
+/* Under the lock: from now on no other process gets a lease, until we seal it, take this back
+ * (pm_reopen) or die. So nothing refuses our pm_seal(), and we may make our mappings private before
+ * it. PM_ELEASED, PM_ESTATE. See pm_close_leases(). */
+int pm__close_locked(pm_arena *a, uint64_t slot);
+void pm_reopen(pm_arena *a, uint64_t slot);
 /* One of the other processes that can write it, 0 if there is none. */
 int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid);
 

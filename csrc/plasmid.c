@@ -107,7 +107,7 @@ static bool retire_some(pm_op *op, pm_local *local, uint64_t *at)
     while (*at && pm_lock_room(&a->lock) >= 3 * PM_STEP_WRITES) {
         const pm_hold_shm *r = &a->holds[*at - 1];
         pm_local *own = &local[r->entry.v - 1];
-        uint64_t hold = *at, pins = pm_a64_load(&r->pins);
+        uint64_t hold = *at, pins = pm_a64_load(&r->pins) & ~PM_CLOSED;
         *at = r->next.v;
         atomic_store(&own->refs, (uint32_t)pins);
         atomic_store(&own->owed, 0);

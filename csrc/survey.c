@@ -15,7 +15,7 @@ static void survey_holders(const pm_arena *a, const pm_entry_shm *e, pm_object_i
             out->holders[out->nholders].client = r->client.v;
             out->holders[out->nholders].pid = c->pid.v;
             out->holders[out->nholders].kind = c->kind.v;
-            out->holders[out->nholders].pins = pm_a64_load(&r->pins);
+            out->holders[out->nholders].pins = pm_a64_load(&r->pins) & ~PM_CLOSED;
         }
     }
 }

@@ -272,7 +272,9 @@ int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint6
     return rc;
 }
 
-int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+/* Until attempt(), under the lock, is not refused because of other processes' leases. */
+static int await_leases(pm_arena *a, uint64_t slot, uint64_t deadline,
+                        int (*attempt)(pm_arena *, uint64_t))
 {
     int rc, waiter = waiter_for(a, &slot, 1, 1, deadline);
     if (waiter < 0)
@@ -284,8 +286,9 @@ int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
         rc = pm__enter(&op, a, PM_WAIT);
         if (rc)
             break;
-        /* Found leased and counted for in one lock hold: who gives a lease back after it tells us. */
-        rc = pm__sealable(a, slot);
+        /* Refused and counted for in one lock hold: who gives a lease back, or seals it, after it
+         * tells us. */
+        rc = attempt(a, slot);
         if (rc == PM_ELEASED)
             count_for(&op, slot, waiter);
         int left = pm__done(&op);
@@ -299,4 +302,14 @@ int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
     }
     pm__waiter_give(a, waiter);
     return rc;
+}
+
+int pm_close_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+{
+    return await_leases(a, slot, deadline, pm__close_locked);
+}
+
+int pm_await_lease(pm_arena *a, uint64_t slot, uint64_t deadline)
+{
+    return await_leases(a, slot, deadline, pm__lease_locked);
 }

@@ -38,8 +38,11 @@ static inline bool pm_met(pm_arena *a, uint64_t slot, uint64_t stamp)
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
 void pm__slept(pm_arena *a, uint64_t began);
 
-/* Until no other process can write a pending object of ours (pm_lease()). PM_ETIMEOUT, PM_ESTATE
- * (it is sealed), else as pm_wait(). */
-int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline);
+/* Until no other process can write a pending object of ours (pm_lease()), nor will be able to: see
+ * pm__close_locked(). PM_ETIMEOUT, PM_ESTATE (it is sealed), else as pm_wait(). */
+int pm_close_leases(pm_arena *a, uint64_t slot, uint64_t deadline);
+/* pm_lease() of an object that another process may have closed: then when that process has taken it
+ * back or died; PM_ESTATE when it has sealed it. */
+int pm_await_lease(pm_arena *a, uint64_t slot, uint64_t deadline);
 
 #endif

@@ -14,9 +14,10 @@
 
 typedef struct {
     char *at;
-    char *
-        aside; /* of a shared one: addresses for its mapping once it is frozen, nobody knows them */
+    /* of a shared one: addresses for its mapping once it is frozen, nobody knows them */
+    char *aside;
     uint64_t len;
+    uint64_t span;   /* bytes of address space from each on; what is beyond len faults */
     uint64_t offset; /* in the arena */
 } pm_window;
 
@@ -26,12 +27,11 @@ int pm_window_open(pm_arena *a, uint64_t slot, uint64_t from, uint64_t len, bool
                    pm_window *out);
 
 /* Make a shared window private where it is: pointers into it stay good, and what is written
- * through them from now on reaches nobody [R 5]. The former mapping stands aside until the window
- * is closed. Moving page tables costs 30 us for 1 GB, where changing every entry of them (mprotect)
- * takes 7 ms. */
+ * through them from now on reaches nobody [R 5]. There is no way back: whoever calls this has seen
+ * to it that the object will be sealed (pm_close_leases). The former mapping stands aside until the
+ * window is closed. Moving the page tables of 1 GB costs 30 us if they move as a whole, see
+ * window.c; changing every entry of them (mprotect) takes 7 ms. PM_ESYS: it is as it was. */
 int pm_window_freeze(pm_arena *a, pm_window *w);
-/* Undo that. */
-int pm_window_thaw(pm_window *w);
 
 /* Whether forked children inherit a private window, as pm_map_inherit(). */
 void pm_window_inherit(const pm_window *w, bool inherit);

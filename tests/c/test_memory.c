@@ -1,5 +1,6 @@
 /* test_memory.c - objects that are freed, leased, mapped, located and kept; deaths in each of these. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 
 #include "world.h"
@@ -29,6 +30,13 @@ static pm_ref build(const world *w, uint64_t size, int fill, const pm_ref *refs,
 static void drop(const world *w, pm_ref ref)
 {
     pm_drop(w->a, ref.slot);
+}
+
+static const char *data_of(const world *w, pm_ref ref)
+{
+    pm_view v;
+    DO(pm_look(w->a, ref.slot, &v));
+    return v.data;
 }
 
 static bool filled(const world *w, pm_ref ref, int fill)
@@ -292,11 +300,11 @@ TEST(two_processes_write_one_object_and_one_seals_it)
     DO(pm_lessee(w.a, PM_WAIT, ref.slot, &lessee));
     CHECK(lessee == (uint64_t)pid);
     CHECK(pm_seal(w.a, PM_WAIT, ref.slot, false) == PM_ELEASED);
-    CHECK(pm_await_leases(w.a, ref.slot, pm__os_now() + 1000000) == PM_ETIMEOUT);
+    CHECK(pm_close_leases(w.a, ref.slot, pm__os_now() + 1000000) == PM_ETIMEOUT);
     clean(&w);
     w.b->word[1] = 1;
     int rc;
-    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+    while ((rc = pm_close_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
         continue;
     CHECK(rc == PM_OK);
     DO(pm_lessee(w.a, PM_WAIT, ref.slot, &lessee));
@@ -327,7 +335,7 @@ TEST(death_of_a_writer_lets_others_seal)
     slay(pid);
     CHECK(sweep_dead(&w) == 1);
     int rc;
-    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+    while ((rc = pm_close_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
         continue;
     CHECK(rc == PM_OK);
     DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
@@ -404,7 +412,7 @@ static void seal_too(world *w)
     DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
     w->b->word[0]++;
     do {
-        while ((rc = pm_await_leases(w->a, slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+        while ((rc = pm_close_leases(w->a, slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
             continue;
         if (rc == PM_OK)
             while ((rc = pm_seal(w->a, PM_WAIT, slot, false)) == PM_EAGAIN)
@@ -438,6 +446,181 @@ TEST(one_of_two_sealers_seals_and_the_other_is_told)
     pm_close(w.a);
 }
 
+/* What others are told between the decision to seal and the seal. */
+static void lease_what_is_closed(world *w)
+{
+    uint64_t slot = w->b->refs[0].slot;
+    int rc;
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    while ((rc = pm_lease(w->a, PM_WAIT, slot)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_ELEASED);
+    CHECK(pm_await_lease(w->a, slot, pm__os_now() + 1000000) == PM_ETIMEOUT);
+    CHECK(pm_close_leases(w->a, slot, pm__os_now() + 1000000) == PM_ETIMEOUT);
+    while ((rc = pm_seal(w->a, PM_WAIT, slot, false)) == PM_EAGAIN)
+        continue;
+    CHECK(rc == PM_ELEASED);
+    w->b->word[0] = 1;
+    while ((rc = pm_await_lease(w->a, slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+        continue;
+    w->b->word[1] = rc == PM_OK ? 1 : rc == PM_ESTATE ? 2 : 3;
+    if (rc == PM_OK)
+        pm_unpin(w->a, slot);
+    drop(w, w->b->refs[0]);
+}
+
+TEST(closed_object_is_leased_by_nobody_else_until_it_is_sealed_or_reopened)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    for (int sealed = 0; sealed < 2; sealed++) {
+        pm_window window;
+        pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+        w.b->word[0] = w.b->word[1] = 0;
+        for (int twice = 0; twice < 2; twice++) /* say, by two threads */
+            DO(pm_close_leases(w.a, ref.slot, 0));
+        pid_t pid = spawn(&w, lease_what_is_closed);
+        AWAIT(w.b->word[0]);
+        CHECK(pm_state(w.a, ref.slot) == PM_PENDING && w.b->word[1] == 0);
+        clean(&w);
+        if (sealed)
+            DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+        else
+            pm_reopen(w.a, ref.slot);
+        reap(pid);
+        CHECK(w.b->word[1] == (sealed ? 2 : 1));
+        CHECK(sweep_dead(&w) == 1);
+        pm_reopen(w.a, ref.slot); /* of what is not closed: nothing */
+        give_back(&w, ref, &window);
+    }
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
+static void close_freeze_and_pause(world *w)
+{
+    pm_window window;
+    w->b->refs[0] = lease(w, BIG, &window);
+    window.at[0] = 5;
+    DO(pm_close_leases(w->a, w->b->refs[0].slot, 0));
+    gate_arm(w, "FREEZING");
+    DO(pm_window_freeze(w->a, &window));
+    pause();
+}
+
+/* Parked with its page tables aside and nothing in their place. */
+TEST(death_between_decision_and_seal_lets_others_write_and_seal)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pid_t pid = spawn(&w, close_freeze_and_pause);
+    gate_await(&w);
+    pm_ref ref = w.b->refs[0];
+    pid_t other = spawn(&w, lease_what_is_closed);
+    AWAIT(w.b->word[0]);
+    DO(pm_hold(w.a, PM_WAIT, ref));
+    CHECK(pm_lease(w.a, PM_WAIT, ref.slot) == PM_ELEASED && w.b->word[1] == 0);
+    slay(pid);
+    int swept = sweep_dead(&w); /* the other one may have ended meanwhile */
+    reap(other);
+    CHECK(w.b->word[1] == 1);
+    CHECK(swept + sweep_dead(&w) == 2);
+    DO(pm_lease(w.a, PM_WAIT, ref.slot));
+    DO(pm_close_leases(w.a, ref.slot, 0));
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    CHECK(data_of(&w, ref)[PAGE] == 5);
+    pm_unpin(w.a, ref.slot);
+    drop(&w, ref);
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
+/* The nth page of the window gets n, one after the other, until the last. */
+enum { SERIES = 4000 };
+
+static void *write_series(void *window)
+{
+    for (int i = 0; i < SERIES; i++) {
+        *(volatile int *)(((pm_window *)window)->at + (size_t)i * PAGE) = i + 1;
+        usleep(10);
+    }
+    return NULL;
+}
+
+static void hold_the_lock_until_told(world *w)
+{
+    pm_op op;
+    AWAIT(w->b->word[0]);
+    DO(pm__enter(&op, w->a, PM_WAIT));
+    w->b->word[1] = 1;
+    AWAIT(w->b->word[2]);
+    DO(pm__leave(&op));
+}
+
+/* A thread of ours goes on writing while the seal finds the lock busy: the object is what was
+ * written before the freeze, and the window has the rest as well. */
+TEST(what_threads_write_while_a_seal_waits_for_the_lock_is_not_lost)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pthread_t writer;
+    pm_ref ref = lease(&w, (uint64_t)SERIES * PAGE, &window);
+    pid_t pid = spawn(&w, hold_the_lock_until_told);
+    CHECK(pthread_create(&writer, NULL, write_series, &window) == 0);
+    AWAIT(*(volatile int *)(window.at + 100 * PAGE));
+    DO(pm_close_leases(w.a, ref.slot, 0));
+    w.b->word[0] = 1;
+    AWAIT(w.b->word[1]);
+    DO(pm_window_freeze(w.a, &window));
+    for (int i = 0; i < 3; i++)
+        CHECK(pm_seal(w.a, PM_TRY, ref.slot, false) == PM_EAGAIN);
+    pthread_join(writer, NULL);
+    w.b->word[2] = 1;
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    const char *stored = data_of(&w, ref) + PAGE;
+    int n = 0;
+    while (n < SERIES && *(const int *)(stored + (size_t)n * PAGE) == n + 1)
+        n++;
+    CHECK(n >= 100);
+    for (int i = 0; i < SERIES; i++) {
+        CHECK(*(const int *)(stored + (size_t)i * PAGE) == (i < n ? i + 1 : 0));
+        CHECK(*(const int *)(window.at + (size_t)i * PAGE) == i + 1);
+    }
+    reap(pid);
+    CHECK(sweep_dead(&w) == 1);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
+static void adopt_and_stop(world *w)
+{
+    DO(pm_adopt(w->a, PM_WAIT, w->b->refs[0]));
+    w->b->word[0] = 1;
+    pause();
+}
+
+/* A forked child pins what it inherits, also an array that it has no window to. */
+TEST(forked_child_does_not_refuse_what_is_decided)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_window window;
+    pm_ref ref = w.b->refs[0] = lease(&w, BIG, &window);
+    DO(pm_close_leases(w.a, ref.slot, 0));
+    pid_t pid = spawn(&w, adopt_and_stop);
+    AWAIT(w.b->word[0]);
+    DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+    slay(pid);
+    CHECK(sweep_dead(&w) == 1);
+    give_back(&w, ref, &window);
+    same(&w, then);
+    pm_close(w.a);
+}
+
 /* Two who both write wait for each other until one's patience ends. */
 TEST(sealers_that_both_write_time_out)
 {
@@ -448,14 +631,14 @@ TEST(sealers_that_both_write_time_out)
     pid_t pid = spawn(&w, write_half);
     AWAIT(w.b->word[0]);
     for (int i = 0; i < 3; i++)
-        CHECK(pm_await_leases(w.a, ref.slot, pm__os_now() + 2000000) == PM_ETIMEOUT);
-    CHECK(pm_await_leases(w.a, ref.slot, 1) == PM_ETIMEOUT);
+        CHECK(pm_close_leases(w.a, ref.slot, pm__os_now() + 2000000) == PM_ETIMEOUT);
+    CHECK(pm_close_leases(w.a, ref.slot, 1) == PM_ETIMEOUT);
     CHECK(pm_state(w.a, ref.slot) == PM_PENDING);
     w.b->word[1] = 3;
     reap(pid);
     CHECK(sweep_dead(&w) == 1);
     DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
-    CHECK(pm_await_leases(w.a, ref.slot, 0) == PM_ESTATE);
+    CHECK(pm_close_leases(w.a, ref.slot, 0) == PM_ESTATE);
     give_back(&w, ref, &window);
     same(&w, then);
     pm_close(w.a);
@@ -507,8 +690,7 @@ TEST(windows_of_two_processes_show_the_same_until_one_is_frozen)
     reap(pid);
     CHECK(sweep_dead(&w) == 1);
     CHECK(window.at[5] == 1 && window.at[6] == 66);
-    DO(pm_window_thaw(&window));
-    CHECK(window.at[5] == 55 && window.at[7] == 77);
+    CHECK(window.aside[5] == 55 && window.aside[7] == 77);
     give_back(&w, ref, &window);
     same(&w, then);
     pm_close(w.a);
@@ -596,10 +778,7 @@ static void freeze_and_write(uint64_t size)
     pm_window window;
     pm_ref ref = lease(&w, size, &window);
     char *first = window.at, *last = window.at + size - 1;
-    *first = *last = 1;
-    DO(pm_window_freeze(w.a, &window));
-    DO(pm_window_thaw(&window));
-    CHECK(*first == 1 && *last == 1);
+    *first = 1;
     *last = 2;
     DO(pm_window_freeze(w.a, &window));
     CHECK(window.at == first && *first == 1 && *last == 2);
@@ -634,6 +813,56 @@ TEST(frozen_window_is_private_where_it_was)
 TEST(frozen_window_of_a_gigabyte)
 {
     freeze_and_write((UINT64_C(1) << 30) + PAGE); /* sparse: few pages of it are touched */
+    freeze_and_write(1000000000); /* its page tables move with the rest of their directory */
+}
+
+/* As a system call sees it, without a signal. */
+static bool is_accessible(const char *at)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    bool could = write(ends[1], at, 1) == 1;
+    CHECK(could || errno == EFAULT);
+    close(ends[0]);
+    close(ends[1]);
+    return could;
+}
+
+/* Bytes of others lie behind the block, but not behind the window: not before the freeze, not after
+ * it, and not when the pages there are given back and taken again. */
+TEST(overrun_of_a_window_faults)
+{
+    static const uint64_t sizes[] = {BIG, UINT64_C(900) << 20, 1000000000, UINT64_C(1500) << 20};
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint64_t size = (sizes[i] + PAGE - 1) / PAGE * PAGE;
+        world w = world_of(size + (64 << 20), 1);
+        pm_stats then = stats(&w);
+        pm_window window;
+        pm_ref ref = lease(&w, size, &window), next = build(&w, 10 << 20, 5, NULL, 0);
+        char *end = window.at + size;
+        end[-1] = 2;
+        CHECK(window.len == size && window.span - size <= size / 4);
+        for (uint64_t beyond = 0; beyond < window.span - size; beyond += 1 << 20)
+            CHECK(!is_accessible(end + beyond));
+        CHECK(fallocate(w.a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        (off_t)(window.offset + size), 5 << 20) == 0);
+        pm_write(w.a, next.slot, 0, "again", 5);
+        DO(pm_close_leases(w.a, ref.slot, 0));
+        for (int frozen = 0; frozen < 2; frozen++) {
+            CHECK(is_accessible(end - 1));
+            for (uint64_t beyond = 0; beyond < window.span - size; beyond += 1 << 20)
+                CHECK(!is_accessible(end + beyond));
+            if (!frozen)
+                DO(pm_window_freeze(w.a, &window));
+        }
+        DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
+        uint64_t before = mapped();
+        give_back(&w, ref, &window);
+        AWAIT(mapped() <= before - 2 * (window.span >> 12)); /* all of it is unmapped */
+        drop(&w, next);
+        same(&w, then);
+        pm_close(w.a);
+    }
 }
 
 TEST(window_needs_a_block_on_a_page)
@@ -689,7 +918,7 @@ TEST(lease_given_back_beside_the_lock_wakes_who_seals)
     CHECK(pm_seal(w.a, PM_WAIT, ref.slot, false) == PM_ELEASED);
     hold_the_lock_meanwhile(&w);
     int rc;
-    while ((rc = pm_await_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
+    while ((rc = pm_close_leases(w.a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
         continue;
     CHECK(rc == PM_OK);
     DO(pm_seal(w.a, PM_WAIT, ref.slot, false));
@@ -737,13 +966,6 @@ TEST(object_dropped_beside_the_lock_goes)
 }
 
 /* ---- located ----------------------------------------------------------------------------------------------- */
-
-static const char *data_of(const world *w, pm_ref ref)
-{
-    pm_view v;
-    DO(pm_look(w->a, ref.slot, &v));
-    return v.data;
-}
 
 TEST(memory_of_a_sealed_object_is_found_by_its_address)
 {
@@ -1056,6 +1278,7 @@ static void act_in_place(world *w)
     DO(pm_lease(w->a, PM_WAIT, w->b->refs[0].slot));
     DO(pm_window_open(w->a, w->b->refs[0].slot, PAGE, BIG, false, &window));
     memset(window.at, 6, BIG);
+    DO(pm_close_leases(w->a, w->b->refs[0].slot, 0));
     DO(pm_window_freeze(w->a, &window));
     DO(pm_seal(w->a, PM_WAIT, w->b->refs[0].slot, false));
     give_back(w, w->b->refs[0], &window);

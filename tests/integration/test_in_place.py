@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from support import Gate, arena, run_program
+from support import Gate, arena, run_program, until
 
 import plasmid
 from plasmid.exceptions import ObjectCorruptedError, SealTimeoutError
@@ -177,6 +178,38 @@ def test_a_writer_that_dies_gives_its_lease_back(gate: Gate) -> None:
     assert (got[1:] == 1).all()
     with pytest.raises(plasmid.exceptions.WorkerCrashedError):
         plasmid.get(dead)
+
+
+def test_nothing_that_a_thread_writes_is_lost_to_a_seal(tmp_path: Path) -> None:
+    # Another thread computes without the GIL while the lock is busy: each page that it writes is
+    # in the object and here, or here only.
+    @plasmid.remote
+    def keep_the_lock_busy(ended: Path) -> None:
+        while not ended.exists():
+            arena().dump(300)
+
+    source = np.arange(1.0, 2 * MB + 1)
+    expected = np.cbrt(source)
+    ended = tmp_path / "ended"
+    many = [plasmid.put([i]) for i in range(300)]
+    busy = [keep_the_lock_busy.remote(ended) for _ in range(2)]
+
+    def seal_beside_a_writer() -> None:
+        made = plasmid.empty(source.shape, source.dtype)
+        made[:] = 0
+        writer = threading.Thread(target=np.cbrt, args=(source, made))
+        writer.start()
+        until(lambda: made[0])
+        stored = plasmid.get(plasmid.seal(made))
+        writer.join()
+        np.testing.assert_array_equal(made, expected)
+        assert stored[: np.count_nonzero(stored)].all()
+
+    for _ in range(30):
+        seal_beside_a_writer()
+    ended.touch()
+    plasmid.get(busy)
+    del many
 
 
 def test_what_is_dropped_unsealed_is_given_back() -> None:

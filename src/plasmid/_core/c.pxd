@@ -226,12 +226,13 @@ cdef extern from "plasmid.h" nogil:
     int pm__driver_fd(const pm_arena *a)
     int pm_lease(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
-    int pm_await_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+    int pm_await_lease(pm_arena *a, uint64_t slot, uint64_t deadline)
+    int pm_close_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
+    void pm_reopen(pm_arena *a, uint64_t slot)
     int pm_window_open(
         pm_arena *a, uint64_t slot, uint64_t start, uint64_t len, bint is_private, pm_window *out
     )
     int pm_window_freeze(pm_arena *a, pm_window *w)
-    int pm_window_thaw(pm_window *w)
     void pm_window_close(const pm_window *w)
 
     uint64_t pm_stamp(pm_arena *a)

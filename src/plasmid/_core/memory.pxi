@@ -21,6 +21,9 @@ cdef class Lease:
     cdef readonly ObjectRef ref
     cdef readonly uint64_t nbytes
     cdef readonly bint sealed
+    cdef public object layout  # the maker's note of what the whole looks like; None in others
+    cdef bint _frozen  # private already, and about to be sealed
+    cdef int _sealers  # threads in seal()
     cdef _c.pm_window _window
     cdef Pin _pin
     cdef object __weakref__
@@ -30,6 +33,7 @@ cdef class Lease:
             return
         if not self.sealed:
             self._arena._unsealed -= 1
+            self._reopen()
         if not _c.pm_is_inherited(self._arena._a):
             _c.pm_window_close(&self._window)
         _unpin(self._arena, &self._pin)
@@ -60,34 +64,60 @@ cdef class Lease:
         Waits until no other process has a lease: SealTimeoutError after `timeout` seconds, None:
         for ever. Cost: 10 to 100 us for 1 GB. Sealing it again does nothing.
         """
+        if self.sealed:
+            return self.ref
+        self._sealers += 1
+        try:
+            self._freeze(timeout)
+        finally:
+            self._sealers -= 1
+            if self._sealers == 0 and not self._frozen:
+                self._reopen()
+        self._publish()
+        return self.ref
+
+    cdef int _freeze(self, timeout) except -1:
+        """Make the memory private before it is visible, so that nothing sealed can be changed; and
+        before that, make sure that the seal will not be refused: what threads write from here on is
+        not in the object."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef uint64_t slot = self.ref.slot, deadline = 0
-        cdef int rc
+        cdef int rc = _c.PM_EAGAIN
         if timeout is not None:
             deadline = _c.pm__os_now() + <uint64_t>(min(max(timeout, 0), 1e9) * 1e9) + 1
-        while not self.sealed:
-            rc = _c.PM_EAGAIN
-            while again(rc):
-                with nogil:
-                    rc = _c.pm_await_leases(a, slot, deadline)
-            if rc == _c.PM_ESTATE and self.sealed:
-                break  # by another thread
-            if rc == _c.PM_ETIMEOUT:
-                raise _exceptions.SealTimeoutError(self._who_writes(timeout))
+        while not self._frozen and again(rc):
+            with nogil:
+                rc = _c.pm_close_leases(a, slot, deadline)
+        if self._frozen:  # by another thread; from this look on we have the GIL
+            return 0
+        if rc == _c.PM_ETIMEOUT:
+            raise _exceptions.SealTimeoutError(self._who_writes(timeout))
+        check(rc, "seal")
+        check(_c.pm_window_freeze(a, &self._window), "protect what is being sealed")
+        self._frozen = True
+        return 0
+
+    cdef int _publish(self) except -1:
+        """Seal what is frozen. Signals wait meanwhile: whoever has the lock lets go of it, or is
+        found to be stopped (StoreLockedError; another seal() goes on from here)."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef uint64_t slot = self.ref.slot
+        cdef int rc = _c.pm_seal(a, _c.PM_TRY, slot, False)
+        while rc == _c.PM_EAGAIN:
+            with nogil:
+                rc = _c.pm_seal(a, _c.PM_WAIT, slot, False)
+        if rc != _c.PM_ESTATE:  # that is, by another thread
             check(rc, "seal")
-            # Private before it is visible, so that nothing sealed can be changed. With the GIL, so
-            # that no other thread of ours is here; who finds the lock busy starts over.
-            check(_c.pm_window_freeze(a, &self._window), "protect what is being sealed")
-            rc = _c.pm_seal(a, _c.PM_TRY, slot, False)
-            if rc == _c.PM_OK:
-                self.sealed = True
-                self._pin.window = &self._window  # from now on it is a private view
-                self._arena._unsealed -= 1
-                break
-            check(_c.pm_window_thaw(&self._window), "go on writing")
-            if rc != _c.PM_ELEASED and rc != _c.PM_EAGAIN:
-                check(rc, "seal")
-        return self.ref
+        if not self.sealed:
+            self.sealed = True
+            self._pin.window = &self._window  # from now on it is a private view
+            self._arena._unsealed -= 1
+        return 0
+
+    cdef void _reopen(self) noexcept:
+        """Let others write and seal it, should we have closed it and not sealed it."""
+        if not _c.pm_is_inherited(self._arena._a):
+            _c.pm_reopen(self._arena._a, self.ref.slot)
 
     cdef str _who_writes(self, timeout):
         cdef uint64_t pid = 0
@@ -111,9 +141,9 @@ cdef Lease _lease(Arena arena, ObjectRef ref, uint64_t nbytes):
     if found is not None:
         return None if (<Lease>found).sealed else <Lease>found
     cdef int rc = _c.pm_lease(a, _c.PM_TRY, slot)
-    while again(rc):
+    while again(rc) or rc == _c.PM_ELEASED:  # another process is about to seal it
         with nogil:
-            rc = _c.pm_lease(a, _c.PM_WAIT, slot)
+            rc = _c.pm_await_lease(a, slot, 0)
     if rc == _c.PM_ESTATE:
         return None
     check(rc, "lease the memory of an array")
