@@ -256,7 +256,7 @@ static void write_or_view(actor *x)
     if (!find_or_create(x, key, &ref))
         return;
     keep(x, ref);
-    while ((rc = pm_lease(x->w->a, PM_WAIT, ref.slot)) == PM_EAGAIN)
+    while ((rc = pm_await_lease(x->w->a, ref.slot, 0)) == PM_EAGAIN || rc == PM_EINTR)
         continue;
     CHECK(rc == PM_OK || rc == PM_ESTATE);
     if (rc == PM_OK) {
