@@ -440,9 +440,12 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
          t->serial.v, t->parent.v, s->h->serial.v);
     MUST(listed == (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED),
          "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists", task, state, listed);
+    MUST(t->cancel.v == 0 || (state != PM_TASK_WAITING && state != PM_TASK_READY),
+         "task %" PRIu64 ": cancelled, but in state %" PRIu64, task, state);
+    bool waits = state == PM_TASK_BUILDING || state == PM_TASK_WAITING ||
+                 state == PM_TASK_ABANDONED, cancelled = t->cancel.v && state == PM_TASK_FINISHING;
     MUST(t->waiting.v == s->deps[task - 1] + (state == PM_TASK_BUILDING) &&
-             (t->waiting.v != 0) == (state == PM_TASK_BUILDING || state == PM_TASK_WAITING ||
-                                     state == PM_TASK_ABANDONED),
+             ((t->waiting.v != 0) == waits || cancelled),
          "task %" PRIu64 ": state %" PRIu64 " waits for %" PRIu64 ", %" PRIu64
          " of its arguments are listed",
          task, state, t->waiting.v, s->deps[task - 1]);

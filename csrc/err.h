@@ -31,7 +31,8 @@
     X(-20, WORK, PlasmidError, "a task that is waited for may be queued")                          \
     X(-21, FREED, ObjectFreedError, "the object was freed")                                        \
     X(-22, LEASED, SealTimeoutError, "other processes can still write it")                         \
-    X(-23, LEFT, SessionError, "this program has left the session: it called shutdown()")
+    X(-23, LEFT, SessionError, "this program has left the session: it called shutdown()")          \
+    X(-24, CANCELLED, TaskCancelledError, "the task was cancelled, and its process is to end")
 
 enum {
     PM_OK = 0,

@@ -160,7 +160,8 @@ typedef struct {
     pm_j64 table;            /* [J] heap block of arguments and results, if more than fit here */
     pm_j64 payload;          /* [J] entry of the packed arguments, if more than fit here */
     pm_j64 size;             /* [J] packed arguments' bytes */
-    uint64_t spare[6];       /* zero */
+    pm_j64 cancel;           /* [J] enum pm_cancel; its runner looks beside the lock, too: a hint */
+    uint64_t spare[5];       /* zero */
     char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
     pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
@@ -174,8 +175,18 @@ enum pm_task_state {
     PM_TASK_READY,
     PM_TASK_RUNNING,
     PM_TASK_FINISHING,
-    /* its submitter died while building it; goes when its arguments have settled */
+    /* its submitter died while building it, or it was cancelled and its results have told so; goes
+     * when its arguments have settled */
     PM_TASK_ABANDONED,
+};
+
+/* What was asked of a task: bits. A queued one has ended with that; of a running one its process
+ * is to see to it. */
+enum pm_cancel {
+    PM_CANCEL_ASKED = 1,
+    PM_CANCEL_FORCE = 2, /* its process is killed: from now on it cannot finish */
+    PM_CANCEL_TREE = 4,  /* and the tasks that it has submitted */
+    PM_CANCEL_TOLD = 8,  /* it has been interrupted: what it submits now is on purpose */
 };
 
 /* The ready queue of one resource shape. */

@@ -161,6 +161,17 @@ pid_t pm__os_process_of(pid_t tid)
     return p && sscanf(p + 6, "%d", &pid) == 1 ? pid : 0;
 }
 
+void pm__os_signal(pid_t pid, uint64_t start_time, int sign)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return;
+    /* asked after the open: the descriptor is of that process or of none */
+    if (pm__os_start_time(pid) == start_time)
+        syscall(SYS_pidfd_send_signal, fd, sign, NULL, 0);
+    close(fd);
+}
+
 int pm__os_eventfd_ring(int fd)
 {
     uint64_t one = 1;

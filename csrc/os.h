@@ -35,6 +35,9 @@ uint64_t pm__os_start_time(pid_t pid); /* of /proc/pid/stat, 0 if there is no su
 bool pm__os_stopped(pid_t tid);
 /* the process a thread belongs to, 0 if there is no such thread */
 pid_t pm__os_process_of(pid_t tid);
+/* Send a signal to the process with this pid and start time; no harm if it is gone, and the pid
+ * another's. */
+void pm__os_signal(pid_t pid, uint64_t start_time, int sign);
 int pm__os_eventfd_ring(int fd);
 /* Have signal `signum` write a byte 0 to fd, and do nothing else. Once in a process. */
 int pm__os_mark_on_signal(int signum, int fd);

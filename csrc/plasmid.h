@@ -2,7 +2,8 @@
  *
  *   arena     pm_open_new, pm_open_fd, pm_close     object.h  put, create, seal, hold, pin, look
  *   wait.h    pm_wait                               task.h    submit, next, finish, block
- *   recover.h pm_sweep                              check.h   pm_check, pm_dump
+ *   cancel.h  pm_cancel                             recover.h pm_sweep
+ *   check.h   pm_check, pm_dump
  *   window.h  mappings of one object, for writing   survey.h  the objects, one by one
  *   guard.h   the thread that keeps the keeper alive
  *
@@ -10,6 +11,7 @@
 #ifndef PLASMID_H
 #define PLASMID_H
 
+#include "cancel.h"
 #include "check.h"
 #include "guard.h"
 #include "os.h"

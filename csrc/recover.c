@@ -15,13 +15,13 @@ static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, int64_t cause)
     return pm__attach_failure(a, task, message, 17 + name);
 }
 
-static int requeue(pm_arena *a, uint64_t task)
+static int rerun(pm_arena *a, uint64_t task)
 {
     pm_op op;
     int rc = pm__enter(&op, a, PM_WAIT);
     if (rc)
         return rc;
-    pm__task_requeue(&op, task);
+    pm__task_rerun(&op, task);
     return pm__done(&op);
 }
 
@@ -32,9 +32,10 @@ static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
     while (rc == PM_OK && c->running.v) {
         uint64_t task = c->running.v;
         rc = pm__detach(a, task);
+        const pm_task_shm *t = pm__task(a, task - 1);
         if (rc == PM_OK)
-            rc = pm__task(a, task - 1)->retries.v ? requeue(a, task)
-                                                  : fail_task(a, task, c->pid.v, cause);
+            rc = t->retries.v || t->cancel.v ? rerun(a, task)
+                                             : fail_task(a, task, c->pid.v, cause);
     }
     return rc;
 }

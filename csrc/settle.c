@@ -1,6 +1,8 @@
 /* settle.c - see settle.h. */
 #include "settle.h"
 
+#include <string.h>
+
 #include "crash.h"
 
 static pm_lock *lock_of(pm_op *op)
@@ -262,7 +264,7 @@ static void look(pm_op *op, pm_waiter_shm *w)
         op->looks[op->nlooks++] = w;
 }
 
-static void offer_to_client(pm_op *op, uint64_t client)
+void pm__offer_client(pm_op *op, uint64_t client)
 {
     uint64_t used = pm_a64_load(&op->a->clients[client].waiters);
     for (int w = 0; w < PM_WAITERS; w++)
@@ -274,7 +276,7 @@ void pm__offer_all(pm_op *op)
 {
     for (uint64_t i = 0; i < pm__client_high(op->a); i++)
         if (op->a->clients[i].running.v)
-            offer_to_client(op, i);
+            pm__offer_client(op, i);
 }
 
 /* Those who wait for a result of the task inside of another task, directly or for a result that
@@ -292,7 +294,7 @@ static bool offer_above(pm_op *op, uint64_t task, int *budget)
             if (r->waiter.v == 0 || a->clients[r->client.v].running.v == 0)
                 continue;
             if (r->waiter.v > PM_WAITERS)
-                offer_to_client(op, r->client.v);
+                pm__offer_client(op, r->client.v);
             else
                 look(op, pm__waiter(a, r->client.v, (int)r->waiter.v - 1));
         }
@@ -335,7 +337,7 @@ void pm__task_waited(pm_op *op, uint64_t task)
         return;
     if (t->state.v == PM_TASK_ABANDONED)
         pm__task_end(op, task);
-    else
+    else if (t->state.v != PM_TASK_FINISHING) /* cancelled: it is on its way */
         pm__task_ready(op, task, false);
 }
 
@@ -354,18 +356,33 @@ static void let_go_of(pm_op *op, pm_j64 *word)
     pm__entry_unref(op, entry);
 }
 
-/* A result that has its bytes becomes visible; of an abandoned task there are none, and nobody
- * to see them. */
-static void end_result(pm_op *op, uint64_t ret, bool attached)
+/* The entry is pending: nobody reads its bytes. */
+static void write_cancelled(pm_op *op, pm_entry_shm *e, const pm_task_shm *t)
 {
-    uint64_t entry = ret >> 1;
+    size_t name = strnlen(t->name, PM_TASK_NAME);
+    e->bytes[0] = PM_TAG_CANCELLED;
+    memcpy(e->bytes + 1, &t->serial.v, 8);
+    e->bytes[9] = t->attempt.v > 0;
+    memcpy(e->bytes + PM_CANCELLED_BYTES, t->name, name);
+    pm_set(lock_of(op), &e->size, PM_CANCELLED_BYTES + name);
+}
+
+/* A result becomes visible: with its bytes, or because the task was cancelled. Of a task whose
+ * submitter died there are neither, and nobody to see it. */
+static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
+{
+    uint64_t ret = pm__task_ret(op->a, t, i)->v, entry = ret >> 1;
+    bool attached = i < t->attached.v;
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     pm_set(lock_of(op), &e->task, 0);
     if (state_of(op->a, entry) == PM_FREED)
         pm__entry_strip(op, entry);
-    else if (attached && e->refs.v > 1) {
+    else if ((attached || t->cancel.v) && e->refs.v > 1) {
         uint64_t generation = pm_p64_load(&e->state) >> 8;
-        pm_publish(lock_of(op), &e->state, generation << 8 | (ret & 1 ? PM_FAILED : PM_SEALED));
+        bool failed = ret & 1 || !attached;
+        if (!attached)
+            write_cancelled(op, e, t);
+        pm_publish(lock_of(op), &e->state, generation << 8 | (failed ? PM_FAILED : PM_SEALED));
         pm__entry_settled(op, entry);
     }
     pm__entry_unref(op, entry);
@@ -378,7 +395,11 @@ static void step_finishing(pm_op *op, uint64_t task)
     uint64_t n;
     if ((n = t->rets_made.v) > 0) {
         pm_set(l, &t->rets_made, n - 1);
-        end_result(op, pm__task_ret(op->a, t, n - 1)->v, n <= t->attached.v);
+        end_result(op, t, n - 1);
+    } else if (t->waiting.v) {
+        /* Lists of entries lead to its arguments: pm__task_waited() ends it when none does. */
+        pm_set(l, &op->a->h->finishing, t->next.v);
+        pm_set(l, &t->state, PM_TASK_ABANDONED);
     } else if ((n = t->args_held.v) > 0) {
         pm_set(l, &t->args_held, n - 1);
         pm__entry_unref(op, (pm__task_arg(op->a, t, n - 1)->entry.v >> 1) + 1);

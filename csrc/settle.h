@@ -25,6 +25,22 @@ enum {
 };
 _Static_assert(3 * (int)PM_STEP_WRITES <= (int)PM_UNDO_MAX, "steps fit a transaction");
 
+/* The value of a result that a task which was cancelled did not come to: first byte
+ * PM_TAG_CANCELLED, then its serial (8 bytes), 1 if it had been started, and its name. */
+enum { PM_TAG_CANCELLED = 0x0d, PM_CANCELLED_BYTES = 10 };
+
+/* Whether this task is to be told that it was cancelled. */
+static inline bool pm__is_to_be_told(uint64_t cancel)
+{
+    return (cancel & (PM_CANCEL_ASKED | PM_CANCEL_TOLD)) == PM_CANCEL_ASKED;
+}
+/* The same for its runner, without the lock: a word that is about to be rolled back, its canceller
+ * dead, costs a look under the lock. */
+static inline bool pm__cancel_asked(const pm_arena *a, uint64_t task)
+{
+    return pm__is_to_be_told(*(const volatile uint64_t *)&pm__task(a, task - 1)->cancel.v);
+}
+
 /* The table of contained references follows the payload, at this offset. */
 static inline uint64_t pm__refs_offset(uint64_t size)
 {
@@ -70,7 +86,10 @@ uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry);
 /* All workers are busy, and queued tasks may be awaited inside of running ones: have every
  * thread that sleeps inside a task look whether it can run one. */
 void pm__offer_all(pm_op *op);
-/* The task has ended and is on no list: let go of what it holds. */
+/* The same for the threads of one client. */
+void pm__offer_client(pm_op *op, uint64_t client);
+/* The task has ended and is on no list: let go of what it holds. Results that have no bytes say that
+ * it was cancelled. It may still wait for arguments. */
 void pm__task_end(pm_op *op, uint64_t task);
 
 /* Where argument i and result i of a task are: in the task, or in its table. */

@@ -41,11 +41,15 @@ static void take_ref(pm_op *op, uint64_t entry)
     pm_set(lock_of(op), &e->refs, e->refs.v + 1);
 }
 
-/* Serial of the task on whose behalf this client submits: the innermost that it runs. */
-static uint64_t parent_of(const pm_arena *a)
+/* The task on whose behalf this client submits, the innermost that it runs: its serial; and what is
+ * asked of its children, as long as it does not know of it. */
+static uint64_t parent_of(const pm_arena *a, uint64_t *cancel)
 {
     uint64_t task = pm__me(a)->running.v;
-    return task ? pm__task(a, task - 1)->serial.v : 0;
+    const pm_task_shm *t = task ? pm__task(a, task - 1) : NULL;
+    bool born = t && (t->cancel.v & (PM_CANCEL_TREE | PM_CANCEL_TOLD)) == PM_CANCEL_TREE;
+    *cancel = born ? PM_CANCEL_ASKED | PM_CANCEL_TREE : 0;
+    return t ? t->serial.v : 0;
 }
 
 /* The record, unreachable but for the building list: its first values need no journal. */
@@ -53,7 +57,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
 {
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
-    uint64_t table = 0;
+    uint64_t table = 0, cancel;
     int rc = room_for(a, spec->nrets);
     if (rc)
         return rc;
@@ -67,7 +71,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     pm_task_shm *t = pm__task(a, task - 1);
     pm_set(l, &t->state, PM_TASK_BUILDING); /* after a death it must read as free again */
     pm_init(&t->serial, a->h->serial.v + 1);
-    pm_init(&t->parent, parent_of(a));
+    pm_init(&t->parent, parent_of(a, &cancel));
+    pm_init(&t->cancel, cancel);
     pm_init(&t->seq, 0);
     pm_init(&t->shape, shape);
     pm_init(&t->function, spec->function + 1);
@@ -163,7 +168,11 @@ static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s)
     if (!small(spec))
         pm__list_remove(op, &pm__me(op->a)->building, s->task);
     pm_set(lock_of(op), &t->state, PM_TASK_WAITING);
-    pm__task_waited(op, s->task);
+    if (t->cancel.v) {
+        pm_set(lock_of(op), &t->waiting, t->waiting.v - 1);
+        pm__task_end(op, s->task);
+    } else
+        pm__task_waited(op, s->task);
     s->task = 0;
 }
 
@@ -240,6 +249,12 @@ static void stack_remove(pm_op *op, uint64_t task)
     pm__list_remove(op, stack, task);
     if (stack->v == 0)
         pm_set(lock_of(op), &h->busy, h->busy.v - 1);
+}
+
+/* Cancelled by force: its process is being killed, and must take nothing else to its end. */
+static bool is_doomed(const pm_arena *a, uint64_t task)
+{
+    return pm__task(a, task - 1)->cancel.v & PM_CANCEL_FORCE;
 }
 
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)
@@ -370,6 +385,9 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
         int rc = pm__enter(&op, a, how);
         if (rc)
             return rc;
+        uint64_t waits = pm__me(a)->running.v;
+        if (waits && is_doomed(a, waits))
+            *from = n;
         for (int i = 0; i < SCAN && *from < n && !task; i++, ++*from)
             task = pm__queued_producer(a, slots[*from] + 1);
         if (task)
@@ -504,7 +522,7 @@ static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
 }
 
 /* The decision: from here on it is not run again. */
-static void decide(pm_op *op, uint64_t task)
+void pm__task_decide(pm_op *op, uint64_t task)
 {
     stack_remove(op, task);
     pm__task_return_cpu(op, task);
@@ -523,9 +541,13 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
         rc = pm__enter(&op, a, how);
         if (rc)
             return rc;
+        if (is_doomed(a, task)) {
+            rc = pm__leave(&op);
+            return rc ? rc : PM_ECANCELLED;
+        }
         all = attach_some(&op, task, results);
         if (all) {
-            decide(&op, task);
+            pm__task_decide(&op, task);
             if (next) {
                 next->task = 0;
                 take(&op, next);
@@ -588,7 +610,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
             attach(&op, task, &r);
         bool all = t->attached.v == t->nrets.v && pm_lock_room(&a->lock) >= 64;
         if (all)
-            decide(&op, task);
+            pm__task_decide(&op, task);
         rc = pm__done(&op);
         if (rc || all)
             return rc;
@@ -597,7 +619,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
 
 /* ---- retry, block, resume -------------------------------------------------------------------- */
 
-void pm__task_requeue(pm_op *op, uint64_t task)
+static void requeue(pm_op *op, uint64_t task)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
@@ -610,17 +632,27 @@ void pm__task_requeue(pm_op *op, uint64_t task)
     pm__task_ready(op, task, false);
 }
 
+void pm__task_rerun(pm_op *op, uint64_t task)
+{
+    if (pm__task(op->a, task - 1)->cancel.v)
+        pm__task_decide(op, task);
+    else
+        requeue(op, task);
+}
+
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
 {
     pm_op op;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    if (pm__task(a, task - 1)->retries.v == 0) {
-        pm__leave(&op);
-        return PM_ESTATE;
+    const pm_task_shm *t = pm__task(a, task - 1);
+    rc = is_doomed(a, task) ? PM_ECANCELLED : t->retries.v || t->cancel.v ? PM_OK : PM_ESTATE;
+    if (rc) {
+        int left = pm__leave(&op);
+        return left ? left : rc;
     }
-    pm__task_requeue(&op, task);
+    pm__task_rerun(&op, task);
     return pm__done(&op);
 }
 

@@ -87,12 +87,13 @@ typedef struct {
 /* Attach results [*from, *from + n) while PM_EAGAIN and cursor say so, end the task, and with
  * `next` take another in the same lock hold (PM_ENOTFOUND in next->task = 0: none). The objects'
  * own references stay with the caller, who drops them. PM_ECYCLE (a result contains a reference
- * to itself), PM_ESTATE (an object is not pending), PM_EINVAL: nothing was done. */
+ * to itself), PM_ESTATE (an object is not pending), PM_EINVAL: nothing was done. PM_ECANCELLED: by
+ * force, this process must end. */
 int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
               pm_running *next);
 
-/* Put the task back into the queue, last, with one retry less: its function asked for it.
- * PM_ESTATE: none is left. */
+/* Put the task back into the queue, last, with one retry less: its function asked for it. One that
+ * was cancelled ends instead. PM_ESTATE: none is left. PM_ECANCELLED: as above. */
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task);
 
 /* A worker's innermost task stops using its CPU, and takes it back, in debt if need be. */
@@ -106,10 +107,13 @@ int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch);
 /* How many more workers would help now, given at most `cap` of them. */
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted);
 
-/* For recover.c. */
+/* For cancel.c and recover.c. */
 int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t len);
 int pm__detach(pm_arena *a, uint64_t task);
 void pm__task_return_cpu(pm_op *op, uint64_t task);
-void pm__task_requeue(pm_op *op, uint64_t task);
+/* The running task has ended. */
+void pm__task_decide(pm_op *op, uint64_t task);
+/* Put it back into the queue, with one retry less; if it was cancelled it ends. Nothing is attached. */
+void pm__task_rerun(pm_op *op, uint64_t task);
 
 #endif

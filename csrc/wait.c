@@ -225,9 +225,16 @@ static int waiter_for(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t n
     return w;
 }
 
-static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n, uint64_t need,
-                     uint64_t deadline, bool working)
+static bool is_asked_to_end(const pm_arena *a)
 {
+    uint64_t task = *(const volatile uint64_t *)&pm__me(a)->running.v; /* ours alone */
+    return task && pm__cancel_asked(a, task);
+}
+
+static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n, uint64_t need,
+                     uint64_t deadline, unsigned mode)
+{
+    const bool working = mode & PM_WAIT_WORKING;
     pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
     for (bool woken = false;; woken = true) {
         uint64_t got = 0;
@@ -244,6 +251,10 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
         if (pm_a64_load(&a->h->failed))
             return PM_EFAILED;
         PM_CRASH(COUNTED);
+        /* order: missing = need -> read the word; the other side commits it, then missing = 0
+         * (cancel.c, pm__leave) */
+        if (mode & PM_WAIT_TASK && is_asked_to_end(a))
+            return PM_ECANCELLED;
         /* order: missing = need -> read work; the other side sets work, then missing = 0 (look()
          * in settle.c, pm__leave). Woken with too little ready, a worker looks for work too:
          * what it was woken for may be a death. */
@@ -262,12 +273,12 @@ static int wait_with(pm_arena *a, int waiter, const uint64_t *slots, uint64_t n,
 }
 
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
-            bool working)
+            unsigned mode)
 {
     int waiter = waiter_for(a, slots, n, need, deadline);
     if (waiter < 0)
         return waiter == NONE_NEEDED ? PM_OK : waiter;
-    int rc = wait_with(a, waiter, slots, n, need, deadline, working);
+    int rc = wait_with(a, waiter, slots, n, need, deadline, mode);
     pm__waiter_give(a, waiter);
     return rc;
 }

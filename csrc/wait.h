@@ -8,13 +8,19 @@
 
 #include "object.h"
 
+enum pm_wait_mode { /* bits */
+    /* a worker inside a task waits: PM_EWORK tells it that a task it waits for may be queued and no
+     * worker idle, so that it can run it itself */
+    PM_WAIT_WORKING = 1,
+    /* for the innermost task that this process runs: PM_ECANCELLED when that is asked to end */
+    PM_WAIT_TASK = 2,
+};
+
 /* Until at least `need` of the n entries, all held by this process, are sealed or failed.
- * deadline: pm__os_now() clock, 0 = none. Call without the GIL. working: a worker inside a task
- * waits; PM_EWORK tells it that a task it waits for may be queued and no worker idle, so that it
- * can run it itself. PM_OK, PM_ETIMEOUT, PM_EINTR or PM_EAGAIN (look at signals, call again),
+ * deadline: pm__os_now() clock, 0 = none. Call without the GIL. PM_OK, PM_ETIMEOUT, PM_EINTR or PM_EAGAIN (look at signals, call again),
  * PM_EGONE, ... Cost: n loads; the lock once per 16 entries not waited for before. */
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
-            bool working);
+            unsigned mode);
 
 /* To find what stands in a list twice: a stamp for the list, and whether an entry was met in it
  * before. No shared memory. A repeat may be missed while another thread goes through a list with the

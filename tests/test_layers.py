@@ -20,7 +20,7 @@ C_LAYERS = [
     "lock",
     "heap layout arena copy window client",
     "pool directory queue",
-    "settle reserve object wait task",
+    "settle reserve object wait task cancel",
     "recover check dump survey guard",
     "plasmid",
 ]

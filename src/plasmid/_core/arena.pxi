@@ -717,10 +717,11 @@ cdef class Arena:
 
     # ---- waiting
 
-    def wait(self, list refs, uint64_t need, timeout, bint working=False):
+    def wait(self, list refs, uint64_t need, timeout, bint working=False, bint in_task=False):
         """Sleep until `need` of the references have values. timeout in seconds or None. False if it
         ran out; None, if the caller is `working` on a task, when one that produces a reference may
-        be queued with no worker to take it.
+        be queued with no worker to take it, and, with `in_task`, when the innermost task was asked
+        to end.
 
         Without the GIL; a signal handler that raises ends it. Cost: a load a reference, and the
         lock once per 16 not waited for before."""
@@ -728,17 +729,20 @@ cdef class Arena:
         cdef uint64_t n = len(refs), deadline = 0
         cdef uint64_t *slots = self._slots(refs)
         cdef int rc = _c.PM_EAGAIN
+        cdef unsigned mode = (_c.PM_WAIT_WORKING if working else 0) | (
+            _c.PM_WAIT_TASK if in_task else 0
+        )
         try:
             if timeout is not None:
                 deadline = _c.pm__os_now() + <uint64_t>(min(max(timeout, 0), 1e9) * 1e9) + 1
             while again(rc):
                 with nogil:
-                    rc = _c.pm_wait(a, slots, n, need, deadline, working)
+                    rc = _c.pm_wait(a, slots, n, need, deadline, mode)
         finally:
             PyMem_Free(slots)
         if rc == _c.PM_ETIMEOUT:
             return False
-        if rc == _c.PM_EWORK:
+        if rc == _c.PM_EWORK or rc == _c.PM_ECANCELLED:
             return None
         if rc == _c.PM_EFAILED:
             raise _exceptions.SessionError(self.failure())

@@ -29,6 +29,14 @@ cdef extern from "plasmid.h" nogil:
         PM_TASK_INLINE
         PM_KEY
         PM_TAG_CRASH
+        PM_TAG_CANCELLED
+        PM_CANCELLED_BYTES
+        PM_ECANCELLED
+        PM_WAIT_WORKING
+        PM_WAIT_TASK
+        PM_CANCEL_FORCE
+        PM_CANCEL_TREE
+        PM_CANCEL_SIGNAL
 
     ctypedef enum pm_patience:
         PM_TRY
@@ -243,7 +251,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t n,
         uint64_t need,
         uint64_t deadline,
-        bint working,
+        unsigned mode,
     )
 
     int pm_submit(
@@ -270,6 +278,10 @@ cdef extern from "plasmid.h" nogil:
     int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
+
+    int pm_cancel(pm_arena *a, uint64_t slot, unsigned way)
+    bint pm_cancel_asked(const pm_arena *a, uint64_t task)
+    int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task)
 
     ctypedef struct pm_holder_info:
         uint64_t client

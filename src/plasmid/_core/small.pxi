@@ -96,6 +96,8 @@ cdef object decode_small(const unsigned char *at, uint64_t size):
         return decode_error(at, size)
     if tag == _c.PM_TAG_CRASH:
         return decode_crash(at, size)
+    if tag == _c.PM_TAG_CANCELLED:
+        return decode_cancelled(at, size)
     raise _exceptions.ObjectCorruptedError(f"unknown tag {tag:#04x} in a stored value")
 
 
@@ -125,3 +127,11 @@ cdef object decode_crash(const unsigned char *at, uint64_t size):
     return _exceptions.WorkerCrashedError.died(
         name, pid, None if cause == _c.PM_CAUSE_UNKNOWN else cause
     )
+
+
+cdef object decode_cancelled(const unsigned char *at, uint64_t size):
+    """What the core leaves as the result of a task that was cancelled."""
+    cdef uint64_t serial, head = _c.PM_CANCELLED_BYTES
+    memcpy(&serial, at + 1, 8)
+    name = PyBytes_FromStringAndSize(<const char *>at + head, size - head).decode(errors="replace")
+    return _exceptions.TaskCancelledError.of(name, serial, at[9] != 0)

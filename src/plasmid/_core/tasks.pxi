@@ -198,8 +198,28 @@ cdef class Running:
                     rc = _c.pm_resume(a, _c.PM_WAIT, self._t.task)
         check(rc, "take a CPU back")
 
+    @property
+    def is_asked_to_end(self):
+        """Whether it was cancelled and has not been told. A hint, and free."""
+        return self._t.task != 0 and _c.pm_cancel_asked(self._arena._a, self._t.task)
+
+    def tell(self):
+        """Whether it is to be told now that it was cancelled: once for each cancel."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef uint64_t task = self.unfinished()
+        cdef int rc = _c.pm_cancel_tell(a, _c.PM_TRY, task)
+        if rc == _c.PM_EAGAIN:
+            with nogil:  # not interruptible: we may be in a signal's handler
+                while rc == _c.PM_EAGAIN:
+                    rc = _c.pm_cancel_tell(a, _c.PM_WAIT, task)
+        if rc == _c.PM_ENOTFOUND:
+            return False
+        check(rc, "end a task")
+        return True
+
     def retry(self):
-        """Put it back into the queue, with one retry less."""
+        """Put it back into the queue, with one retry less. If it was cancelled it ends.
+        TaskCancelledError: as for finish()."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef uint64_t task = self.unfinished()
         cdef int rc = _c.pm_retry(a, _c.PM_TRY, task)
@@ -215,7 +235,8 @@ cdef class Running:
         """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as
         stored) or a written Pending. failed: all of them are exceptions. With `take`, returns the
         next Running or None, taken in the same lock hold. Raises ValueError, with nothing ended, if
-        a result contains a reference to itself."""
+        a result contains a reference to itself; TaskCancelledError if the task was cancelled by force:
+        this process must end."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef _c.pm_result few[4]
         cdef _c.pm_result *all_ = few
@@ -257,6 +278,21 @@ cdef class Running:
             self._t.task = 0
         check(rc, "finish a task")
         return _running(self._arena, &next_) if next_.task else None
+
+
+def cancel(Arena arena not None, ObjectRef ref not None, bint force, bint recursive):
+    """Cancel the task that is to produce the reference; with `force` kill the process that runs it,
+    if one does; `recursive`: also the tasks that it has submitted. No effect if it has ended or is
+    none. Cost: the lock once, and with descendants the task table once a generation."""
+    cdef _c.pm_arena *a = arena.live()
+    cdef uint64_t slot = arena._own(ref).slot
+    cdef unsigned way = (_c.PM_CANCEL_FORCE if force else 0) | (
+        _c.PM_CANCEL_TREE if recursive else 0
+    )
+    cdef int rc
+    with nogil:
+        rc = _c.pm_cancel(a, slot, way)
+    check(rc, f"cancel {ref!r}")
 
 
 cdef Running _running(Arena arena, const _c.pm_running *t):
