@@ -10,6 +10,7 @@ from plasmid import _private as _private
 from plasmid import exceptions, experimental, util
 from plasmid.api import (
     available_resources,
+    cancel,
     cluster_resources,
     delete_object,
     free,
@@ -34,6 +35,7 @@ __all__ = [
     "ObjectRef",
     "__version__",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "create",
     "delete_object",

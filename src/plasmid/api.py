@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "available_resources",
+    "cancel",
     "cluster_resources",
     "delete_object",
     "free",
@@ -177,6 +178,38 @@ def wait(
             f"but is {num_returns}"
         )
     return engine.wait(ray_waitables, int(num_returns), timeout)
+
+
+def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that is to produce a reference.
+
+    A queued task, or one that waits for its arguments, does not run any more: its results raise
+    TaskCancelledError at once. A running one is interrupted by a KeyboardInterrupt in its main
+    thread, also out of `time.sleep` and `get`; an async function gets asyncio's CancelledError
+    where it awaits. What the task makes of it counts, as in Ray: if the exception ends it, its
+    results raise TaskCancelledError, if it returns, or raises another, they have that. While code
+    in C runs that looks at no signals, or another task on top of it on the same worker, it goes on.
+
+    With `force` the process that runs it is killed, whatever the task does; other tasks on that
+    process's stack are run again as after any death. A task that has ended, and a reference of
+    `put`, are left alone. Cancelled tasks are not retried, and tasks that depend on their results
+    fail with the same error.
+
+    With `recursive` all this is done with the tasks that it has submitted too, and those that
+    they have, as long as the tasks between have not ended. What a task submits once it was
+    interrupted is left to run.
+
+    TypeError for what is no reference.
+
+    Processes and threads: safe from any thread of any process of the session; the task may be
+    anybody's. Does not wait until a running task has ended: `get` does.
+    """
+    engine = current.get_engine()
+    # A generator of references stands for the task that makes them.
+    ref = getattr(ray_waitable, "_generator_ref", ray_waitable)
+    if type(ref) is not engine.ref_type:
+        raise TypeError(f"cancel: expected an ObjectRef, got {_brief(ray_waitable)}")
+    engine.cancel(ref, bool(force), bool(recursive))
 
 
 def cluster_resources() -> dict[str, float]:

@@ -188,11 +188,16 @@ class RayTaskError(PlasmidError):
         """This error as an instance of its cause's class, too: `except ValueError` catches it.
 
         It has the cause's args and attributes. The error itself is returned where that cannot be:
-        no cause, a class that refuses to be inherited from, SystemExit and the like, which would
-        end this process, or StopIteration and its like, which end the generator or coroutine that
-        they pass through as if it had returned.
+        no cause, a class that refuses to be inherited from, or StopIteration and its like, which
+        end the generator or coroutine that they pass through as if it had returned. So it is with
+        SystemExit and KeyboardInterrupt, which would end this process; they become the class that
+        programs for Ray look for.
         """
         cause = self.cause
+        if isinstance(cause, SystemExit):
+            cause = WorkerCrashedError(f"the task ended its process: {_summary(cause)}")
+        elif isinstance(cause, KeyboardInterrupt):
+            cause = TaskCancelledError(None, "the task raised KeyboardInterrupt itself")
         if not isinstance(cause, Exception) or isinstance(self, type(cause)):
             return self
         if isinstance(cause, (StopIteration, StopAsyncIteration)):
@@ -227,11 +232,20 @@ class RayTaskError(PlasmidError):
 
 
 class TaskCancelledError(PlasmidError):
-    """The task was cancelled before it finished."""
+    """The task was cancelled before it finished.
+
+    Attributes, None where unknown: task_id (the task's number in the session), error_message.
+    """
 
     def __init__(self, task_id: object = None, error_message: str | None = None) -> None:
         self.task_id = task_id
         self.error_message = error_message
+
+    @classmethod
+    def of(cls, function_name: str, task_id: object, was_started: bool) -> TaskCancelledError:
+        """Of a task that has ended without a word of its own: `was_started` or still queued."""
+        how = "cancelled, and its worker process ended" if was_started else "cancelled before it ran"
+        return cls(task_id, f"{function_name}() was {how}")
 
     def __str__(self) -> str:
         return self.error_message or "the task was cancelled"

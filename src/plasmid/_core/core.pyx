@@ -42,6 +42,7 @@ INLINE_BYTES = _c.PM_INLINE
 TASK_INLINE_BYTES = _c.PM_TASK_INLINE
 KEY_BYTES = _c.PM_KEY
 RETRY_ALWAYS = -1
+CANCEL_SIGNAL = _c.PM_CANCEL_SIGNAL
 
 include "errors.pxi"
 include "small.pxi"

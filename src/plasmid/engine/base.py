@@ -284,6 +284,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None:
+        """Cancel the task that is to produce `ref`; see `plasmid.cancel`. Waits only for the lock,
+        not for a running task to end."""
+
+    @abstractmethod
     def is_resolved_argument(self, value: Any) -> bool:
         """Whether `value` is the very object that a ref among the task's arguments arrived as."""
 

@@ -201,6 +201,9 @@ class _NotStarted(Engine):
     ) -> list[ObjectRef]:
         raise self.error()
 
+    def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None:
+        raise self.error()
+
     def is_resolved_argument(self, value: Any) -> bool:
         return False
 

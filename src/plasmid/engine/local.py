@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -284,17 +285,49 @@ class LocalEngine(Engine):
             return bool(self._arena.wait(refs, need, timeout))
         if self._arena.count_ready(refs) >= need:
             return True
+        # A cancel interrupts the sleep, and not the work around it.
+        exposed = task if task is not None and task.shield() else None
         lender.lend()
         try:
             if task is not None and timeout is None:
-                self._help(task, refs, need)
+                self._help(task, exposed, refs, need)
                 return True
             core.hurry(self._arena, self._pending(refs))
-            return bool(self._arena.wait(refs, need, timeout))
+            return bool(self._sleep(exposed, refs, need, timeout))
         finally:
             lender.take_back()
+            if exposed is not None:
+                exposed.expose()
 
-    def _help(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
+    def _sleep(
+        self,
+        exposed: RunningTask | None,
+        refs: list[core.ObjectRef],
+        need: int,
+        timeout: float | None,
+        working: bool = False,
+    ) -> bool | None:
+        """arena.wait(), with a task that a cancel may interrupt here."""
+        if exposed is None:
+            return self._arena.wait(refs, need, timeout, working)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            exposed.expose()
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                found = self._arena.wait(refs, need, left, working, in_task=True)
+            finally:
+                exposed.shield()
+            if found is not None or working:
+                return found
+
+    def _help(
+        self,
+        task: RunningTask,
+        exposed: RunningTask | None,
+        refs: list[core.ObjectRef],
+        need: int,
+    ) -> None:
         """Wait without a timeout inside a task: run queued tasks that are waited for on this stack.
 
         When all of refs are needed they are run at once, so nesting needs neither further workers
@@ -311,9 +344,9 @@ class LocalEngine(Engine):
                 self._run_awaited(task, refs, need)
             # None: a task that we wait for is queued, and all workers are busy. If it is not for
             # us to run, the keeper has been told, and we look again soon whether it could help.
-            found = self._arena.wait(refs, need, None, working=True)
+            found = self._sleep(exposed, refs, need, None, working=True)
             if found is None and not eager:
-                found = self._arena.wait(refs, need, CROWDED_SECONDS)
+                found = self._sleep(exposed, refs, need, CROWDED_SECONDS)
             if found:
                 return
 
@@ -399,6 +432,9 @@ class LocalEngine(Engine):
             cpu,
             options.max_retries,
         )
+
+    def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:
+        core.cancel(self._arena, ref, force, recursive)
 
     def is_resolved_argument(self, value: Any) -> bool:
         task = running.task

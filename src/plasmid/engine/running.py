@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from signal import ITIMER_REAL, getitimer
 from typing import Any, NoReturn
@@ -26,12 +26,28 @@ class RunningTask:
     num_cpus  what it asked for
     resolved  values that references among its arguments arrived as
     run_inside(task)  run another to its end on top of it
+    interrupted  whether it has been told that it was cancelled
+
+    A task that is cancelled is told so by an exception in its own code: in the main thread, where
+    it runs, as long as it is `exposed`. Outside of that, in the worker's code around it and below
+    other tasks on the same stack, it is not: `expose` makes good what came meanwhile.
 
     Processes and threads: `lend` and `take_back` may be called by any thread of the process, the
     rest belongs to the thread that runs the task.
     """
 
-    __slots__ = ("_lenders", "_lock", "core", "depth", "num_cpus", "resolved", "run_inside")
+    __slots__ = (
+        "_exposed",
+        "_lenders",
+        "_lock",
+        "_stop",
+        "core",
+        "depth",
+        "interrupted",
+        "num_cpus",
+        "resolved",
+        "run_inside",
+    )
 
     def __init__(
         self, task: core.Running, depth: int, run_inside: Callable[[core.Running], None]
@@ -43,6 +59,49 @@ class RunningTask:
         self.run_inside = run_inside
         self._lock = threading.Lock()
         self._lenders = 0
+        self.interrupted = False
+        self._exposed = False
+        self._stop: Callable[[], object] | None = None  # in place of an exception
+
+    def expose(self) -> None:
+        """From now on a cancel interrupts; one that has come already does here."""
+        self._exposed = True
+        self.look()
+
+    def shield(self) -> bool:
+        """From now on it does not. Whether it did."""
+        was, self._exposed = self._exposed, False
+        return was
+
+    def look(self) -> None:
+        """Raise KeyboardInterrupt if the task has been cancelled and is exposed; once for each
+        cancel. Called by the signal's handler, too, so it may run inside of itself."""
+        if self._exposed and self.core.is_asked_to_end and self.core.tell():
+            self.interrupted = True
+            if self._stop is None:
+                raise KeyboardInterrupt
+            self._stop()
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Its result. A cancel is that of asyncio: CancelledError where the coroutine awaits."""
+        import asyncio
+
+        async def run() -> Any:
+            loop, this = asyncio.get_running_loop(), asyncio.current_task()
+            assert this is not None
+            self._stop = lambda: loop.call_soon_threadsafe(this.cancel)
+            self.expose()
+            try:
+                return await coroutine  # what it awaits, the thread of the futures waits for
+            finally:
+                self.shield()  # the loop's own code is left alone
+                self._stop = None
+
+        self.shield()
+        try:
+            return asyncio.run(run())
+        finally:
+            self.expose()
 
     def lend(self) -> None:
         """A thread of the task sleeps: others may use its CPU until `take_back`."""
@@ -57,6 +116,14 @@ class RunningTask:
             self._lenders -= 1
             if self._lenders == 0:
                 self.core.resume()
+
+
+def look_for_cancel(*_: object) -> None:
+    """The handler of CANCEL_SIGNAL: another task may run by now than the one that it was sent for,
+    whose record tells."""
+    task = running.task
+    if task is not None:
+        task.look()
 
 
 class _Running(threading.local):

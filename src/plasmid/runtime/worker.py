@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections import deque
@@ -17,8 +18,20 @@ from plasmid import serialize
 from plasmid._core import core
 from plasmid.engine import current, packing
 from plasmid.engine.local import LocalEngine
-from plasmid.engine.running import RunningTask, die, process, running, stack_depth
-from plasmid.exceptions import ObjectStoreFullError, PlasmidError, RayTaskError
+from plasmid.engine.running import (
+    RunningTask,
+    die,
+    look_for_cancel,
+    process,
+    running,
+    stack_depth,
+)
+from plasmid.exceptions import (
+    ObjectStoreFullError,
+    PlasmidError,
+    RayTaskError,
+    TaskCancelledError,
+)
 from plasmid.runtime import output
 from plasmid.runtime.start import WorkerStart
 
@@ -35,6 +48,7 @@ def main(start: WorkerStart) -> None:
     engine = LocalEngine(arena)
     current.set_engine(engine)
     process.forked = False  # by the nursery it was
+    signal.signal(core.CANCEL_SIGNAL, look_for_cancel)
     Worker(arena, start.threads.set, engine.serializers.update).run()
 
 
@@ -43,7 +57,8 @@ class Worker:
 
     What a task's own code raises becomes its result. Whatever is raised outside of that, in the few
     steps between taking a task and running it or between its end and the next, leaves nobody to say
-    what became of it: then the process ends, and the core has the task run again.
+    what became of it: then the process ends, and the core has the task run again. A cancel reaches a
+    task's own code only.
 
     Processes and threads: runs tasks in the thread that calls run(), one on top of the other when a
     task waits for tasks that nobody has taken.
@@ -95,14 +110,18 @@ class Worker:
         output.begin_task(task.name)
         results, error, retry = self._outcome(mine)
         output.end_task()
-        if error is None:
-            following = self._finish(task, results, take)
-        elif task.retries != 0 and _is_to_retry(error, retry):
-            _forget_frames(error)
-            task.retry()
-            following = None
-        else:
-            following = self._fail(task, error, take)
+        try:
+            if error is None:
+                following = self._finish(task, results, take)
+            elif task.retries != 0 and _is_to_retry(error, retry):
+                _forget_frames(error)
+                task.retry()
+                following = None
+            else:
+                following = self._fail(task, error, take)
+        except TaskCancelledError:  # by force: whoever did so may have died before the kill
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise
         running.task = process.task = outer
         if outer is not None:
             output.begin_task(outer.core.name)
@@ -127,21 +146,37 @@ class Worker:
                 _forget_frames(error)
                 return [], error, False
             retry = asked
-            value = function(*filled, **kwargs)
-            if inspect.iscoroutine(value):
-                import asyncio
-
-                value = asyncio.run(value)  # what it awaits, the thread of the futures waits for
-            results = self._pack(task, split(task, value))
+            values = self._call(mine, function, filled, kwargs)
+            results = self._pack(task, values)
         except BaseException as error:
             if process.forked:
                 leave_fork(error)
-            failure = RayTaskError.capture(mine.core.name, error)
+            if mine.interrupted and _is_interruption(error):
+                # in its place: the trace tells where the task was
+                return [], _cancelled(mine.core, error), False
+            failure = RayTaskError.capture(mine.core.name, error, skip=2)
             _forget_frames(error)
             return [], failure, retry
         if process.forked:
             leave_fork(None)
         return results, None, False
+
+    def _call(
+        self,
+        mine: RunningTask,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Sequence[Any]:
+        """What the function returned, one value a result. Here a cancel interrupts."""
+        try:
+            mine.expose()
+            value = function(*args, **kwargs)
+            if inspect.iscoroutine(value):
+                value = mine.run_coroutine(value)
+            return split(mine.core, value)
+        finally:
+            mine.shield()
 
     def _finish(
         self, task: core.Running, results: list[bytes | core.Pending], take: bool
@@ -234,8 +269,28 @@ def split(task: core.Running, value: Any) -> Sequence[Any]:
     return items
 
 
+def _is_interruption(error: BaseException) -> bool:
+    """Whether it is what a task is interrupted with."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _cancelled(task: core.Running, error: BaseException) -> RayTaskError:
+    """The error of a task that was interrupted and ended by that."""
+    message = f"{task.name}() was cancelled while it ran in process {os.getpid()}"
+    failure = RayTaskError.capture(task.name, error, skip=2)
+    _forget_frames(error)
+    return RayTaskError(
+        task.name, failure.traceback_str, TaskCancelledError(task.serial, message)
+    )
+
+
 def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], ...]) -> bool:
     cause = error.cause if isinstance(error, RayTaskError) else None
+    if isinstance(cause, SystemExit):  # as the end of the process that the task asked for
+        return True
     if isinstance(retry, tuple):
         return isinstance(cause, retry)
     return retry and isinstance(cause, Exception)
