@@ -35,6 +35,7 @@ class FakeEngine(Engine):
         self.is_shut_down = False
         self.named: dict[str, tuple[Ref, float | str]] = {}
         self.freed: list[Ref] = []
+        self.cancelled: list[tuple[Ref, bool, bool]] = []
         self.serializers: dict[type, Any] = {}
 
     def pending(self) -> Ref:
@@ -129,6 +130,9 @@ class FakeEngine(Engine):
                 self.futures[ref].set_result(value)
         self.resolved = []
         return refs
+
+    def cancel(self, ref: Ref, force: bool, recursive: bool) -> None:
+        self.cancelled.append((ref, force, recursive))
 
     def is_resolved_argument(self, value: Any) -> bool:
         return any(value is argument for argument in self.resolved)

@@ -19,6 +19,7 @@ NAMES = [
     "ObjectRef",
     "__version__",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "create",
     "delete_object",

@@ -301,8 +301,6 @@ class Exhausted(StopIteration):
 @pytest.mark.parametrize(
     "cause",
     [
-        SystemExit(3),
-        KeyboardInterrupt(),
         Final("x"),
         Exception("plain"),
         StopIteration(4),
@@ -314,6 +312,21 @@ def test_stays_a_plain_task_error_where_it_cannot_or_must_not_be_both(cause: Bas
     error = captured(cause).as_instanceof_cause()
     assert type(error) is RayTaskError
     assert type(error.cause) is type(cause)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [(SystemExit(3), WorkerCrashedError), (KeyboardInterrupt(), TaskCancelledError)],
+)
+def test_what_would_end_the_program_becomes_the_class_that_ray_gives_it(
+    cause: BaseException, kind: type[PlasmidError]
+) -> None:
+    error = captured(cause).as_instanceof_cause()
+    assert isinstance(error, kind)
+    assert isinstance(error, RayTaskError)
+    assert not isinstance(error, type(cause))
+    assert error.cause is cause
+    assert str(error).startswith(type(cause).__name__)
 
 
 def test_without_a_cause_it_shows_the_traceback() -> None:
