@@ -61,7 +61,7 @@ class RunningTask:
         self._lenders = 0
         self.interrupted = False
         self._exposed = False
-        self._stop: Callable[[], object] | None = None  # in place of an exception
+        self._stop: Callable[[], object] | None = None  # in a coroutine, instead of exposure
 
     def expose(self) -> None:
         """From now on a cancel interrupts; one that has come already does here."""
@@ -76,11 +76,17 @@ class RunningTask:
     def look(self) -> None:
         """Raise KeyboardInterrupt if the task has been cancelled and is exposed; once for each
         cancel. Called by the signal's handler, too, so it may run inside of itself."""
-        if self._exposed and self.core.is_asked_to_end and self.core.tell():
-            self.interrupted = True
-            if self._stop is None:
-                raise KeyboardInterrupt
+        if not self.core.is_asked_to_end:
+            return
+        if self._stop is not None:
             self._stop()
+        elif self._exposed and self._is_told():
+            raise KeyboardInterrupt
+
+    def _is_told(self) -> bool:
+        told = self.core.tell()
+        self.interrupted = self.interrupted or told
+        return told
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Its result. A cancel is that of asyncio: CancelledError where the coroutine awaits."""
@@ -88,13 +94,16 @@ class RunningTask:
 
         async def run() -> Any:
             loop, this = asyncio.get_running_loop(), asyncio.current_task()
-            assert this is not None
-            self._stop = lambda: loop.call_soon_threadsafe(this.cancel)
-            self.expose()
+
+            def stop() -> None:  # told only now: what it has submitted meanwhile is cancelled, too
+                if this is not None and not this.done() and self._is_told():
+                    this.cancel()
+
+            self._stop = lambda: loop.call_soon_threadsafe(stop)
             try:
+                self.look()
                 return await coroutine  # what it awaits, the thread of the futures waits for
             finally:
-                self.shield()  # the loop's own code is left alone
                 self._stop = None
 
         self.shield()
