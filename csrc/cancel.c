@@ -200,3 +200,13 @@ int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task)
     int left = pm__leave(&op);
     return left ? left : rc;
 }
+
+bool pm__cancel_remind(const pm_arena *a)
+{
+    /* Read beside the lock; only this process changes it, and whatever it was names a record. */
+    uint64_t task = *(const volatile uint64_t *)&pm__me(a)->running.v;
+    if (!task || !pm__cancel_asked(a, task))
+        return false;
+    pm__os_signal_main(PM_CANCEL_SIGNAL);
+    return true;
+}

@@ -34,4 +34,9 @@ bool pm_cancel_asked(const pm_arena *a, uint64_t task);
 /* It is being told now. PM_ENOTFOUND: there is nothing to be told, or another thread does. */
 int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task);
 
+/* Send the signal to this process's main thread if its innermost task is still to be told: the one
+ * that came may have been too early for the system call that the thread is now in. False: it needs
+ * no reminder. For the watcher thread, which the signal's handler calls (pm__call_watcher()). */
+bool pm__cancel_remind(const pm_arena *a);
+
 #endif

@@ -114,10 +114,14 @@ static void dump_task(const pm_arena *a, uint64_t i, FILE *out)
 {
     const pm_task_shm *t = pm__task(a, i);
     fprintf(out,
-            "task %" PRIu64 ": %s '%.*s', %" PRIu64 " arguments, %" PRIu64
-            " results, waits for %" PRIu64 ", attempt %" PRIu64,
-            i, WORD(TASKS, t->state.v), PM_TASK_NAME, t->name, t->nargs.v, t->nrets.v, t->waiting.v,
-            t->attempt.v);
+            "task %" PRIu64 ": number %" PRIu64 " of %" PRIu64 ", %s '%.*s', %" PRIu64
+            " arguments, %" PRIu64 " results, waits for %" PRIu64 ", attempt %" PRIu64,
+            i, t->serial.v, t->parent.v, WORD(TASKS, t->state.v), PM_TASK_NAME, t->name, t->nargs.v,
+            t->nrets.v, t->waiting.v, t->attempt.v);
+    if (t->cancel.v)
+        fprintf(out, ", cancelled%s%s%s", t->cancel.v & PM_CANCEL_FORCE ? " by force" : "",
+                t->cancel.v & PM_CANCEL_TREE ? " with its children" : "",
+                t->cancel.v & PM_CANCEL_TOLD ? " and told" : "");
     if (t->state.v == PM_TASK_RUNNING)
         fprintf(out, ", client %" PRIu64 ", %" PRIu64 "/10000 CPU", t->runner.v - 1, t->held.v);
     fputc('\n', out);

@@ -172,6 +172,11 @@ void pm__os_signal(pid_t pid, uint64_t start_time, int sign)
     close(fd);
 }
 
+void pm__os_signal_main(int sign)
+{
+    syscall(SYS_tgkill, getpid(), getpid(), sign);
+}
+
 int pm__os_eventfd_ring(int fd)
 {
     uint64_t one = 1;

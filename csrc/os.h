@@ -38,6 +38,7 @@ pid_t pm__os_process_of(pid_t tid);
 /* Send a signal to the process with this pid and start time; no harm if it is gone, and the pid
  * another's. */
 void pm__os_signal(pid_t pid, uint64_t start_time, int sign);
+void pm__os_signal_main(int sign); /* to this process's main thread */
 int pm__os_eventfd_ring(int fd);
 /* Have signal `signum` write a byte 0 to fd, and do nothing else. Once in a process. */
 int pm__os_mark_on_signal(int signum, int fd);

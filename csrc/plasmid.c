@@ -6,16 +6,19 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What was given back beside a busy lock; of a guest that left, what it had still pinned. */
-static void settle_late(pm_arena *a)
+/* What was given back beside a busy lock; of a guest that left, what it had still pinned. And a
+ * cancel that its task has not noticed. */
+static void see_to_it(pm_arena *a)
 {
     pm__settle(a->heir ? a->heir : a, PM_WAIT);
+    if (a->kind == PM_WORKER && pm__cancel_remind(a))
+        pm__call_watcher(a);
 }
 
 static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm_arena **out)
 {
     if (rc == PM_OK) {
-        rc = pm__client_attach(a, kind, driver_pidfd, settle_late);
+        rc = pm__client_attach(a, kind, driver_pidfd, see_to_it);
         if (rc)
             pm__arena_unmap(a);
     }

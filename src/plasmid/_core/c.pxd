@@ -279,6 +279,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
 
+    void pm__call_watcher(pm_arena *a)
     int pm_cancel(pm_arena *a, uint64_t slot, unsigned way)
     bint pm_cancel_asked(const pm_arena *a, uint64_t task)
     int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task)

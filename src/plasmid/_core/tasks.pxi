@@ -1,5 +1,12 @@
 # Submitting tasks, and what a worker runs.
 
+from libc cimport errno as _errno
+from posix.signal cimport sigaction, sigaction_t, sigemptyset
+
+
+cdef extern from "Python.h":
+    int PyErr_SetInterruptEx(int number) nogil
+
 
 cdef class _Packed:
     """Scratch arrays of one submit."""
@@ -293,6 +300,31 @@ def cancel(Arena arena not None, ObjectRef ref not None, bint force, bint recurs
     with nogil:
         rc = _c.pm_cancel(a, slot, way)
     check(rc, f"cancel {ref!r}")
+
+
+cdef _c.pm_arena *_listening = NULL
+
+
+cdef void _on_cancel(int number) noexcept nogil:
+    cdef int kept = _errno.errno
+    PyErr_SetInterruptEx(number)  # the handler in Python runs when the main thread comes to it
+    _c.pm__call_watcher(_listening)  # which reminds it, should it go to sleep first
+    _errno.errno = kept
+
+
+def listen_for_cancel(Arena arena not None, handler):
+    """Have `handler` run as Python's handler of CANCEL_SIGNAL, again and again until the innermost
+    task has been told. In a worker's main thread, once."""
+    global _listening
+    cdef sigaction_t action
+    import signal
+    signal.signal(_c.PM_CANCEL_SIGNAL, handler)
+    _listening = arena.live()
+    memset(&action, 0, sizeof(sigaction_t))
+    action.sa_handler = _on_cancel
+    sigemptyset(&action.sa_mask)
+    if sigaction(_c.PM_CANCEL_SIGNAL, &action, NULL):
+        raise OSError(errno, f"sigaction: {_strerror(errno)}")
 
 
 cdef Running _running(Arena arena, const _c.pm_running *t):

@@ -48,7 +48,7 @@ def main(start: WorkerStart) -> None:
     engine = LocalEngine(arena)
     current.set_engine(engine)
     process.forked = False  # by the nursery it was
-    signal.signal(core.CANCEL_SIGNAL, look_for_cancel)
+    core.listen_for_cancel(arena, look_for_cancel)
     Worker(arena, start.threads.set, engine.serializers.update).run()
 
 
