@@ -8,8 +8,8 @@
 #include "os.h"
 
 enum {
-    SCAN = 64,  /* task records looked at in one lock hold */
-    BATCH = 8,  /* tasks cancelled in one lock hold */
+    SCAN = 64, /* task records looked at in one lock hold */
+    BATCH = 8, /* tasks cancelled in one lock hold */
     WRITES = 2 * PM_QUEUE_REMOVE_WRITES + 8,
 };
 
@@ -123,8 +123,8 @@ static int scan(batch *b, pm_arena *a, const generation *parents, uint64_t *at, 
     if (rc)
         return rc;
     const pm_pool_shm *tasks = &a->h->tasks;
-    for (int i = 0; i < SCAN && *at < tasks->high.v && b->n < BATCH &&
-                    pm_lock_room(&a->lock) >= 2 * WRITES;
+    for (int i = 0;
+         i < SCAN && *at < tasks->high.v && b->n < BATCH && pm_lock_room(&a->lock) >= 2 * WRITES;
          i++, ++*at) {
         const pm_task_shm *t = pm__task(a, *at);
         if (is_cancellable(t) && is_child(t, parents))

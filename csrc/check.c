@@ -442,8 +442,9 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
          "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists", task, state, listed);
     MUST(t->cancel.v == 0 || (state != PM_TASK_WAITING && state != PM_TASK_READY),
          "task %" PRIu64 ": cancelled, but in state %" PRIu64, task, state);
-    bool waits = state == PM_TASK_BUILDING || state == PM_TASK_WAITING ||
-                 state == PM_TASK_ABANDONED, cancelled = t->cancel.v && state == PM_TASK_FINISHING;
+    bool waits =
+             state == PM_TASK_BUILDING || state == PM_TASK_WAITING || state == PM_TASK_ABANDONED,
+         cancelled = t->cancel.v && state == PM_TASK_FINISHING;
     MUST(t->waiting.v == s->deps[task - 1] + (state == PM_TASK_BUILDING) &&
              ((t->waiting.v != 0) == waits || cancelled),
          "task %" PRIu64 ": state %" PRIu64 " waits for %" PRIu64 ", %" PRIu64

@@ -34,8 +34,7 @@ static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
         rc = pm__detach(a, task);
         const pm_task_shm *t = pm__task(a, task - 1);
         if (rc == PM_OK)
-            rc = t->retries.v || t->cancel.v ? rerun(a, task)
-                                             : fail_task(a, task, c->pid.v, cause);
+            rc = t->retries.v || t->cancel.v ? rerun(a, task) : fail_task(a, task, c->pid.v, cause);
     }
     return rc;
 }

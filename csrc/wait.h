@@ -9,11 +9,11 @@
 #include "object.h"
 
 enum pm_wait_mode { /* bits */
-    /* a worker inside a task waits: PM_EWORK tells it that a task it waits for may be queued and no
+                    /* a worker inside a task waits: PM_EWORK tells it that a task it waits for may be queued and no
      * worker idle, so that it can run it itself */
-    PM_WAIT_WORKING = 1,
-    /* for the innermost task that this process runs: PM_ECANCELLED when that is asked to end */
-    PM_WAIT_TASK = 2,
+                    PM_WAIT_WORKING = 1,
+                    /* for the innermost task that this process runs: PM_ECANCELLED when that is asked to end */
+                    PM_WAIT_TASK = 2,
 };
 
 /* Until at least `need` of the n entries, all held by this process, are sealed or failed.

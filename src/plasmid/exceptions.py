@@ -244,7 +244,9 @@ class TaskCancelledError(PlasmidError):
     @classmethod
     def of(cls, function_name: str, task_id: object, was_started: bool) -> TaskCancelledError:
         """Of a task that has ended without a word of its own: `was_started` or still queued."""
-        how = "cancelled, and its worker process ended" if was_started else "cancelled before it ran"
+        how = (
+            "cancelled, and its worker process ended" if was_started else "cancelled before it ran"
+        )
         return cls(task_id, f"{function_name}() was {how}")
 
     def __str__(self) -> str:

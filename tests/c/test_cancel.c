@@ -95,7 +95,7 @@ TEST(task_that_waits_tells_at_once_and_goes_with_its_last_argument)
         clean(&w);
         for (uint64_t k = 0; k < nrets; k++)
             CHECK(is_cancelled(&w, out[k], false));
-        CHECK(stats(&w).tasks == 2 && stats(&w).ready == 1); /* its dependant runs, and finds out */
+        CHECK(stats(&w).tasks == 2 && stats(&w).ready == 1); /* its dependent runs, and finds out */
         for (uint64_t k = 0; k < nargs; k++) {
             DO(pm_seal(w.a, PM_WAIT, args[k].slot, k % 2));
             CHECK(stats(&w).tasks == (k + 1 < nargs ? 2 : 1));
@@ -462,7 +462,7 @@ TEST(task_being_built_is_cancelled_when_it_is_complete)
 
 enum { RETS = 9, ARGS = 6 };
 
-/* refs: ARGS arguments, RETS results, one dependant */
+/* refs: ARGS arguments, RETS results, one dependent */
 static void before_waiting(world *w)
 {
     pm_ref *r = w->b->refs;
@@ -505,9 +505,8 @@ static void after_waiting(world *w, bool died)
 TEST(death_in_the_cancel_of_a_task_that_waits)
 {
     world w = world_new();
-    crash_sweep(&w, &(operation){.before = before_waiting,
-                                 .act = act_cancel_held,
-                                 .after = after_waiting});
+    crash_sweep(
+        &w, &(operation){.before = before_waiting, .act = act_cancel_held, .after = after_waiting});
     pm_close(w.a);
 }
 
@@ -554,11 +553,8 @@ static void act_settle(world *w)
 TEST(death_while_the_arguments_of_a_cancelled_task_settle)
 {
     world w = world_new();
-    crash_sweep_by(&w,
-                   &(operation){.before = before_cancelled,
-                                .act = act_settle,
-                                .after = after_waiting},
-                   2);
+    crash_sweep_by(
+        &w, &(operation){.before = before_cancelled, .act = act_settle, .after = after_waiting}, 2);
     pm_close(w.a);
 }
 

@@ -15,6 +15,7 @@ from plasmid.exceptions import (
     ObjectLostError,
     PlasmidError,
     RayTaskError,
+    TaskCancelledError,
     UnserializableException,
     WorkerCrashedError,
 )

@@ -242,8 +242,8 @@ cdef class Running:
         """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as
         stored) or a written Pending. failed: all of them are exceptions. With `take`, returns the
         next Running or None, taken in the same lock hold. Raises ValueError, with nothing ended, if
-        a result contains a reference to itself; TaskCancelledError if the task was cancelled by force:
-        this process must end."""
+        a result contains a reference to itself; TaskCancelledError if the task was cancelled by
+        force: this process must end."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef _c.pm_result few[4]
         cdef _c.pm_result *all_ = few

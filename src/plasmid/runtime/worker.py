@@ -57,8 +57,8 @@ class Worker:
 
     What a task's own code raises becomes its result. Whatever is raised outside of that, in the few
     steps between taking a task and running it or between its end and the next, leaves nobody to say
-    what became of it: then the process ends, and the core has the task run again. A cancel reaches a
-    task's own code only.
+    what became of it: then the process ends, and the core has the task run again. A cancel reaches
+    a task's own code only.
 
     Processes and threads: runs tasks in the thread that calls run(), one on top of the other when a
     task waits for tasks that nobody has taken.
@@ -282,9 +282,7 @@ def _cancelled(task: core.Running, error: BaseException) -> RayTaskError:
     message = f"{task.name}() was cancelled while it ran in process {os.getpid()}"
     failure = RayTaskError.capture(task.name, error, skip=2)
     _forget_frames(error)
-    return RayTaskError(
-        task.name, failure.traceback_str, TaskCancelledError(task.serial, message)
-    )
+    return RayTaskError(task.name, failure.traceback_str, TaskCancelledError(task.serial, message))
 
 
 def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], ...]) -> bool:
