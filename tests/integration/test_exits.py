@@ -131,7 +131,8 @@ def test_every_end_has_a_name_and_its_retries(name: str, where: str, tmp_path: P
     argument = Deadly(how, trace, going=False) if where == "unpacking" else None
     with pytest.raises(kind, match=text) as caught:
         plasmid.get(end.remote(argument))
-    assert trace.stat().st_size == runs
+    if kind is not TypeError:  # looking for the culprit pickles it again
+        assert trace.stat().st_size == runs
     if code is not None or number is not None:
         assert isinstance(caught.value, WorkerCrashedError)
         assert (caught.value.exit_code, caught.value.signal) == (code, number)
