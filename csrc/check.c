@@ -344,6 +344,12 @@ static int check_entry(survey *s, uint64_t entry)
         rc = check_contained(s, entry, e);
     MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && !sealed),
          "entry %" PRIu64 ": state %d, made by task %" PRIu64, entry, state, e->task.v);
+    MUST(rc || e->producer.v <= s->h->serial.v,
+         "entry %" PRIu64 ": a result of task number %" PRIu64 ", latest %" PRIu64, entry,
+         e->producer.v, s->h->serial.v);
+    MUST(rc || !e->task.v || e->producer.v == pm__task(s->a, e->task.v - 1)->serial.v,
+         "entry %" PRIu64 ": a result of task number %" PRIu64 ", not of task %" PRIu64, entry,
+         e->producer.v, e->task.v);
     MUST(rc || e->key.v == 0 ||
              (is_live(&s->h->keys, s->keys, e->key.v) && s->a->keys[e->key.v - 1].entry.v == entry),
          "entry %" PRIu64 ": key %" PRIu64 " is free or another's", entry, e->key.v);

@@ -27,10 +27,10 @@
 #include "lock.h"
 
 enum {
-    PM_VERSION = 1,
+    PM_VERSION = 2,
     PM_CLIENTS = 1024,
     PM_WAITERS = 60, /* threads of one client that may sleep in get or wait at the same time */
-    PM_INLINE = 160, /* bytes of a value kept in its entry */
+    PM_INLINE = 152, /* bytes of a value kept in its entry */
     PM_TASK_ARGS = 4,
     PM_TASK_RETS = 4,
     PM_TASK_NAME = 40,
@@ -55,6 +55,8 @@ typedef struct {
     pm_j64 deps;    /* [J] offset of the first argument (pm_arg_shm) that waits for it */
     pm_j64 key;     /* [J] its key in the directory */
     pm_j64 strip;   /* [J] enum pm_strip */
+    /* [F] serial of the task that it is a result of, 0 = it was put; constant while the entry exists */
+    pm_j64 producer;
     unsigned char bytes[PM_INLINE]; /* [F] the value, or with a block: its call site, a text */
 } pm_entry_shm;
 
@@ -261,7 +263,7 @@ typedef struct {
 } pm_header_shm;
 
 _Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
-_Static_assert(offsetof(pm_entry_shm, bytes) == 96, "layout");
+_Static_assert(offsetof(pm_entry_shm, bytes) == 104, "layout");
 _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");

@@ -91,6 +91,13 @@ static inline enum pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
 int pm_look(const pm_arena *a, uint64_t slot, pm_view *out);
 
 /* The reference to an entry that this process, or a task it runs, holds. */
+/* Serial of the task that it is a result of; 0 if it was put. For a holder: constant while the entry
+ * exists, so no lock. */
+static inline uint64_t pm_producer(const pm_arena *a, uint64_t slot)
+{
+    return pm__entry(a, slot)->producer.v;
+}
+
 static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
 {
     return (pm_ref){.slot = slot, .generation = pm_p64_load(&a->entries[slot].state) >> 8};

@@ -19,6 +19,7 @@ uint64_t pm__entry_new(pm_op *op)
     pm_init(&e->nrefs, 0);
     pm_init(&e->held, 0);
     pm_init(&e->task, 0);
+    pm_init(&e->producer, 0);
     pm_init(&e->holders, 0);
     pm_init(&e->deps, 0);
     pm_init(&e->key, 0);

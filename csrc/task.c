@@ -137,6 +137,7 @@ static bool add_result(pm_op *op, uint64_t task, pm_ref *out)
     pm_entry_shm *e = pm__entry(a, entry - 1);
     pm_init(&e->refs, 2); /* ours and the task's */
     pm_init(&e->task, task);
+    pm_init(&e->producer, t->serial.v);
     *out = (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
     pm_publish(lock_of(op), &e->state, out->generation << 8 | PM_PENDING);
     pm_init(pm__task_ret(a, t, t->rets_made.v), entry << 1);

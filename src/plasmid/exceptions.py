@@ -34,6 +34,7 @@
      │   ├─ RayCgraphCapacityExceeded · RayDirectTransportError
      │   └─ StreamingGeneratorReplayInconsistentError
      ├─ NotSupportedError (NotImplementedError)   what plasmid does not have of Ray
+     ├─ UsageError (TypeError, RuntimeError, AssertionError)   a call that makes no sense
      ├─ UnsupportedPlatformError (ImportError)
      ├─ RpcError (ConnectionError) · AuthenticationError (PermissionError)
      ├─ UserCodeException · UnserializableException · CrossLanguageError
@@ -113,6 +114,7 @@ __all__ = [
     "TaskUnschedulableError",
     "UnserializableException",
     "UnsupportedPlatformError",
+    "UsageError",
     "UserCodeException",
     "WorkerCrashedError",
 ]
@@ -520,6 +522,10 @@ class StreamingGeneratorReplayInconsistentError(RaySystemError):
 
 class NotSupportedError(PlasmidError, NotImplementedError):
     """What plasmid does not have of Ray's API, where ignoring it would change the program."""
+
+
+class UsageError(PlasmidError, TypeError, RuntimeError, AssertionError):
+    """A call that makes no sense, or not here. Of these builtins Ray raises one or the other."""
 
 
 class UnsupportedPlatformError(PlasmidError, ImportError):

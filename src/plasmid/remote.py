@@ -12,14 +12,14 @@ import os
 from types import FunctionType
 
 from plasmid.engine import current
-from plasmid.exceptions import NotSupportedError
+from plasmid.exceptions import NotSupportedError, UsageError
 from plasmid.options import check_options, task_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from inspect import Signature
-    from typing import Any
+    from typing import Any, NoReturn
 
     from plasmid.engine.base import Engine, FunctionHandle
 
@@ -53,7 +53,7 @@ def remote(*args: Any, **kwargs: Any) -> Any:
         return lambda function: _make(function, kwargs)
     if len(args) == 1 and not kwargs:
         return _make(args[0], {})
-    raise TypeError(
+    raise UsageError(
         "use @remote without parentheses, or with options by name: @remote(num_returns=2)"
     )
 
@@ -63,8 +63,11 @@ def _make(function: Any, given: dict[str, Any]) -> RemoteFunction:
         raise NotSupportedError(
             f"@remote on the class {function.__qualname__}: actors are not supported yet"
         )
+    if isinstance(function, RemoteFunction):
+        raise TypeError(f"{function!r} is remote already; .options() gives it other options")
     if not _is_function(function):
-        raise TypeError(f"@remote is for functions written in Python, not for {function!r}")
+        kind = TypeError if callable(function) else UsageError
+        raise kind(f"@remote is for functions written in Python, not for {function!r}")
     about = {name: getattr(function, name, None) for name in _ABOUT}
     return RemoteFunction(_Body(function, about, os.urandom(16)), given)
 
@@ -124,6 +127,20 @@ class RemoteFunction:
     def options(self, /, **given: Any) -> RemoteFunction:
         """The same function with these options changed."""
         return RemoteFunction(self._body, {**self._given, **given})
+
+    def _remote(
+        self,
+        args: tuple[Any, ...] | list[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """`options(**options).remote(*args, **kwargs)`, as Ray programs write it."""
+        function = self.options(**options) if options else self
+        return function.remote(*(args or ()), **(kwargs or {}))
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> NoReturn:
+        """NotSupportedError: there are no graphs of calls that are run later."""
+        raise NotSupportedError(f"{self._body.name}.bind(): call .remote(), which runs at once")
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self._body.name

@@ -8,13 +8,15 @@ import sys
 
 from plasmid.engine import current
 from plasmid.engine.base import SessionConfig
-from plasmid.exceptions import NotSupportedError
+from plasmid.exceptions import NotSupportedError, UsageError
 from plasmid.options import is_neutral
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
+
+    from plasmid.job_config import JobConfig
 
 __all__ = ["Context", "init", "is_initialized", "shutdown"]
 
@@ -49,7 +51,7 @@ class Context(dict[str, object]):
         super().__init__(address_info)
         self.dashboard_url = ""
         self.python_version = ".".join(map(str, sys.version_info[:3]))
-        self.plasmid_version = __version__
+        self.plasmid_version = self.ray_version = __version__
 
     @property
     def address_info(self) -> dict[str, object]:
@@ -91,7 +93,7 @@ def init(
     include_dashboard: bool | None = None,
     dashboard_host: str = "127.0.0.1",
     dashboard_port: int | None = None,
-    job_config: object = None,
+    job_config: JobConfig | None = None,
     configure_logging: bool = True,
     logging_level: int | str = "info",
     logging_format: str | None = None,
@@ -118,6 +120,7 @@ def init(
     num_cpus             how many CPUs tasks may use at once. Default: those this process may run on
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
     namespace            in which actors have names
+    job_config           a JobConfig: namespace and the like, where they are not given here
     labels               shown in `nodes()`
     logging_level        of plasmid's own messages
     log_to_driver        whether what tasks print appears here (default: yes). That of a session
@@ -127,7 +130,7 @@ def init(
     The other names are Ray's. Those that ask for what plasmid does not have (num_gpus, resources,
     runtime_env, local_mode, ...) are accepted with their neutral values and raise NotSupportedError
     with others. Those that set up parts of Ray (the dashboard, log formats, ports, cgroups and
-    names that begin with an underscore) have no effect. Other names raise TypeError.
+    names that begin with an underscore) have no effect. Other names raise UsageError, a TypeError.
 
     Returns a context manager that ends the session, with `address_info`.
 
@@ -144,9 +147,9 @@ def init(
     _refuse("num_gpus", num_gpus, None, 0)
     _refuse("resources", resources, None, {})
     _refuse("local_mode", local_mode, False, None)
-    _refuse("job_config", job_config, None)
+    namespace, runtime_env = _settings(job_config, namespace, runtime_env)
     _refuse("logging_config", logging_config, None)
-    _refuse("runtime_env", runtime_env, None, {})
+    _runtime_env(runtime_env)
     _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
     sizes = {"num_cpus": num_cpus, "object_store_memory": object_store_memory, "labels": labels}
     config = SessionConfig(
@@ -205,13 +208,31 @@ def _check_names(kwargs: dict[str, object]) -> None:
         known = [name for name in inspect.signature(init).parameters if name != "kwargs"]
         close = difflib.get_close_matches(unknown[0], known + sorted(_IGNORED))
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise TypeError(f"init: unknown argument {', '.join(map(repr, unknown))}{hint}")
+        raise UsageError(f"init: unknown argument {', '.join(map(repr, unknown))}{hint}")
 
 
 def _refuse(name: str, value: object, *neutral: object) -> None:
     """Accept only values that ask for nothing."""
     if not is_neutral(value, neutral):
         raise NotSupportedError(f"init: {name}={value!r} is not supported")
+
+
+def _settings(job_config: Any, namespace: str | None, runtime_env: Any) -> tuple[str | None, Any]:
+    """Namespace and runtime_env: those of `init` before those of its job_config."""
+    if job_config is None:
+        return namespace, runtime_env
+    from plasmid.job_config import JobConfig
+
+    if not isinstance(job_config, JobConfig):
+        raise TypeError(f"init: job_config must be a JobConfig, not {job_config!r}")
+    sys.path[:0] = [path for path in job_config.code_search_path if path not in sys.path]
+    return namespace or job_config.ray_namespace, runtime_env or job_config.runtime_env
+
+
+def _runtime_env(value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"init: runtime_env must be a dict, not {value!r}")
+    _refuse("runtime_env", value, None, {})
 
 
 def _address(address: str | None, sizes: list[str]) -> str | None:

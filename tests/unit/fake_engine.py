@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from plasmid import ids
 from plasmid.engine import Engine, SessionConfig, TaskOptions, current
 from plasmid.exceptions import GetTimeoutError, RayTaskError, SessionError
 
@@ -154,6 +155,9 @@ class FakeEngine(Engine):
 
     def address_info(self) -> dict[str, Any]:
         return {"address": "local", "node_id": "0"}
+
+    def runtime_context(self) -> dict[str, Any]:
+        return {"namespace": self.config.namespace or "", "job_id": ids.JOB}
 
     def future(self, ref: Ref) -> Future[Any]:
         return self.futures[ref]

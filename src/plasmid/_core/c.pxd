@@ -218,6 +218,7 @@ cdef extern from "plasmid.h" nogil:
     pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
     int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
     void pm_share(pm_arena *a, uint64_t slot)
+    uint64_t pm_producer(const pm_arena *a, uint64_t slot)
     pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
     int pm_name(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char *key)
     int pm_find(pm_arena *a, pm_patience how, const unsigned char *key, pm_ref *out)

@@ -57,6 +57,51 @@ cdef class ObjectRef:
         """Length of the id in bytes."""
         return _c.PM_KEY
 
+    @property
+    def producer(self):
+        """Serial of the task that it is a result of; 0 if it was put."""
+        return _c.pm_producer(self._arena.live(), self.slot)
+
+    def task_id(self):
+        """TaskID of the task that it is a result of; of what was put, TaskID.nil()."""
+        return self._arena.hooks.ids.of_task(self._arena.session, self.producer)
+
+    def job_id(self):
+        """JobID of the session."""
+        return self._arena.hooks.ids.JOB
+
+    def is_nil(self):
+        """False: a reference always leads to an object."""
+        return False
+
+    @staticmethod
+    def from_binary(bytes binary not None):
+        """The reference with the id that `binary()` gave, in a process of the session, while the
+        object lives. ObjectLostError, a LookupError, otherwise."""
+        return _ref_from_id(binary)
+
+    @staticmethod
+    def from_hex(str hex not None):
+        """The same for `hex()`."""
+        return _ref_from_id(bytes.fromhex(hex))
+
+    def __class_getitem__(cls, kind):
+        """`ObjectRef[int]` in annotations."""
+        from types import GenericAlias
+        return GenericAlias(cls, kind)
+
+    def as_future(self, _internal=False):
+        """An asyncio.Future of the running loop, which receives the value, or the exception."""
+        import asyncio
+        return asyncio.wrap_future(self.future())
+
+    def _on_completed(self, py_callback):
+        """Call `py_callback` with the value, or with the exception, in a thread of this process as
+        soon as it is there; at once if it is already."""
+        self.future().add_done_callback(
+            lambda done: py_callback(done.exception() or done.result())
+        )
+
     def future(self):
         """A concurrent.futures.Future that receives the value, or the exception."""
         return self._arena.hooks.future(self)

@@ -225,6 +225,9 @@ class _NotStarted(Engine):
     def address_info(self) -> dict[str, Any]:
         raise self.error()
 
+    def runtime_context(self) -> dict[str, Any]:
+        raise self.error()
+
     def future(self, ref: ObjectRef) -> Future[Any]:
         raise self.error()
 

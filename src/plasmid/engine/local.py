@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakValueDictionary
 
-from plasmid import serialize
+from plasmid import ids, serialize
 from plasmid._core import core
 from plasmid.engine import capsules, inplace, memory, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
@@ -38,7 +40,7 @@ from plasmid.exceptions import (
     SessionError,
     TaskUnschedulableError,
 )
-from plasmid.runtime import names
+from plasmid.runtime import aliases, names
 from plasmid.runtime.imports import import_path
 from plasmid.runtime.limits import most_workers
 from plasmid.serialize import custom
@@ -98,6 +100,8 @@ def start(config: SessionConfig) -> LocalEngine:
         num_cpus=config.num_cpus,
         object_store_memory=config.object_store_memory,
         log_to_driver=config.log_to_driver,
+        namespace=config.namespace,
+        labels=config.labels,
     )
     return LocalEngine(session.arena, session, config)
 
@@ -144,6 +148,7 @@ class LocalEngine(Engine):
         self._config = config or SessionConfig()
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
         self._import_path = set(session.import_path if session else import_path())
+        self._aliases = set(session.aliases if session else aliases.names())
         self._futures = Futures(arena, arena.read, self._await)
         self._is_guest = is_guest
         self._cpu_units = round(arena.cpu_total * CPU_UNITS)
@@ -156,6 +161,7 @@ class LocalEngine(Engine):
 
     load = staticmethod(serialize.load)
     capsules = capsules
+    ids = ids
 
     @staticmethod
     def failed(error: Any) -> NoReturn:
@@ -379,13 +385,15 @@ class LocalEngine(Engine):
             more_path = tuple(entry for entry in import_path() if entry not in self._import_path)
             # What its closure refers to lives as long as the stored function does.
             refs = serialize.plan(function).refs
-            stored = (serialize.dumps_function(function), more_path, refs)
+            more_names = tuple(name for name in aliases.names() if name not in self._aliases)
+            stored = (serialize.dumps_function(function), (more_path, more_names), refs)
             handle = Exported(self._publish(stored), name.encode(errors="replace"))
             self._handles[key] = handle
         return handle
 
     def _publish(
-        self, stored: tuple[bytes, tuple[str, ...], Sequence[core.ObjectRef]]
+        self,
+        stored: tuple[bytes, tuple[tuple[str, ...], tuple[str, ...]], Sequence[core.ObjectRef]],
     ) -> core.ObjectRef:
         """The session's object for a pickled function: the same bytes are stored once."""
         content = hashlib.blake2b(repr(stored[1]).encode() + stored[0], digest_size=core.KEY_BYTES)
@@ -482,7 +490,7 @@ class LocalEngine(Engine):
                 "DeathReasonMessage": "",
                 "alive": True,
                 "Resources": self.cluster_resources(),
-                "Labels": {"ray.io/node-id": self._node_id, **self._config.labels},
+                "Labels": self._labels,
             }
         ]
 
@@ -505,12 +513,57 @@ class LocalEngine(Engine):
             "address": self._session.name if self._session else "",
             "node_ip_address": "127.0.0.1",
             "node_id": self._node_id,
-            "session_name": f"session_{self._arena.session.hex()}",
+            "gcs_address": self._session.name if self._session else "",
+            "session_name": self._session_name,
+            "webui_url": "",
         }
+
+    def runtime_context(self) -> dict[str, Any]:
+        arena, task = self._arena, running.task or process.task
+        session = arena.session
+        context = {
+            "job_id": ids.JOB,
+            "node_id": ids.of_node(session),
+            "worker_id": ids.of_worker(session, arena.slot, arena.epoch),
+            "session_name": self._session_name,
+            "address": self._session.name if self._session else self._boot["address"],
+            "namespace": self._namespace,
+            "labels": self._labels,
+            "runtime_env": {},
+            "accelerators": {},
+            "placement_group_id": ids.PlacementGroupID.nil(),
+            "captures_child_tasks": False,
+        }
+        if task is not None:
+            context["task_id"] = ids.of_task(session, task.core.serial)
+            context["task_name"] = task.core.name
+            context["function_name"] = task.function_name
+            context["resources"] = {"CPU": task.num_cpus} if task.num_cpus else {}
+        return context
+
+    @cached_property
+    def _boot(self) -> dict[str, Any]:
+        found: dict[str, Any] = pickle.loads(self._arena.boot())
+        return found
+
+    @property
+    def _namespace(self) -> str:
+        """What this program asked for, else what the session's did; else one of the session's
+        own."""
+        asked: str | None = self._config.namespace or self._boot["namespace"]
+        return asked or self._arena.session.hex()
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"ray.io/node-id": self._node_id, **self._boot["labels"]}
 
     @property
     def _node_id(self) -> str:
-        return hashlib.blake2b(self._arena.session, digest_size=28).hexdigest()
+        return ids.of_node(self._arena.session).hex()
+
+    @property
+    def _session_name(self) -> str:
+        return f"session_{self._arena.session.hex()}"
 
     @property
     def is_program(self) -> bool:

@@ -25,6 +25,7 @@ class RunningTask:
     depth     tasks below it on the same stack
     num_cpus  what it asked for
     resolved  values that references among its arguments arrived as
+    function  what it runs, None until that is known
     run_inside(task)  run another to its end on top of it
     interrupted  whether it has been told that it was cancelled
 
@@ -43,6 +44,7 @@ class RunningTask:
         "_stop",
         "core",
         "depth",
+        "function",
         "interrupted",
         "num_cpus",
         "resolved",
@@ -56,6 +58,7 @@ class RunningTask:
         self.depth = depth
         self.num_cpus = 1.0
         self.resolved: list[Any] = []
+        self.function: Callable[..., Any] | None = None
         self.run_inside = run_inside
         self._lock = threading.Lock()
         self._lenders = 0
@@ -111,6 +114,12 @@ class RunningTask:
             return asyncio.run(run())
         finally:
             self.expose()
+
+    @property
+    def function_name(self) -> str:
+        if self.function is None:
+            return ""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
 
     def lend(self) -> None:
         """A thread of the task sleeps: others may use its CPU until `take_back`."""

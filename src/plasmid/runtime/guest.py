@@ -50,6 +50,8 @@ class Guest:
         """What runs the session's tasks."""
         self.import_path: list[str] = boot["sys_path"]
         """Where the session's workers look for modules."""
+        self.aliases: tuple[str, ...] = boot["aliases"]
+        """Other names of plasmid that they know."""
 
     def check_python(self) -> None:
         """SessionError, and leave, if the workers could not run this program's functions."""

@@ -29,7 +29,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from plasmid._core import core
-from plasmid.runtime import breakpoints, lifeline, output, stacks, worker
+from plasmid.runtime import aliases, breakpoints, lifeline, output, stacks, worker
 from plasmid.runtime.environment import ThreadLimit
 from plasmid.runtime.keeper import ARENA, BELL, DRIVER, LIFE, set_title
 from plasmid.runtime.start import WorkerStart
@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         os.set_inheritable(fd, False)  # by programs that tasks start; forks have them
     boot = _read_boot()
     sys.argv[:] = boot["argv"]
+    aliases.install(boot["aliases"])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (file_limit, hard))
     threads = ThreadLimit(os.environ)  # before numeric libraries are loaded

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import plasmid
 from plasmid._core import core
-from plasmid.runtime import breakpoints, handover, resources
+from plasmid.runtime import aliases, breakpoints, handover, resources
 from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
@@ -44,11 +44,15 @@ class Session:
         object_store_memory: int | None = None,
         log_to_driver: bool = True,
         name: str | None = None,
+        namespace: str | None = None,
+        labels: dict[str, str] | None = None,
     ) -> None:
         self.num_cpus = resources.usable_cpus() if num_cpus is None else num_cpus
         self.object_store_memory = resources.object_store_bytes(object_store_memory)
         self.import_path = import_path()
         """Where the session's workers look for modules."""
+        self.aliases = aliases.names()
+        """Other names of plasmid that they know."""
         self.name = name or handover.new_name()
         """What other programs of this user join it by."""
         with ExitStack() as undo:
@@ -67,7 +71,17 @@ class Session:
                 logs = Follower()
                 undo.callback(logs.drain)
                 log_name = logs.name
-            self.arena.set_boot(pickle.dumps(boot(log_name)))
+            self.arena.set_boot(
+                pickle.dumps(
+                    {
+                        **boot(log_name),
+                        "aliases": self.aliases,
+                        "address": self.name,
+                        "namespace": namespace,
+                        "labels": labels or {},
+                    }
+                )
+            )
             self._guard = core.Guard(
                 self.arena,
                 [os.fsencode(part) for part in keeper_command(log_name)],

@@ -32,7 +32,7 @@ from plasmid.exceptions import (
     RayTaskError,
     TaskCancelledError,
 )
-from plasmid.runtime import output
+from plasmid.runtime import aliases, output
 from plasmid.runtime.start import WorkerStart
 
 SURPLUS_SECONDS = 10.0
@@ -141,7 +141,7 @@ class Worker:
                 asked, mine.num_cpus = extra or (False, 1.0)
                 self._set_threads(mine.num_cpus)
                 filled = self._fill_in(task, mine, args, kwargs, where)
-                function = self._function(task)
+                function = mine.function = self._function(task)
             except PlasmidError as error:  # of an argument: whoever waits gets the first cause
                 _forget_frames(error)
                 return [], error, False
@@ -211,7 +211,8 @@ class Worker:
         key = task.function_key
         function = self._functions.get(key)
         if function is None:
-            data, more_path, refs = task.function()
+            data, (more_path, more_names), refs = task.function()
+            aliases.install(more_names)
             sys.path.extend(entry for entry in more_path if entry not in sys.path)
             function = serialize.loads_function(data)
             if refs:

@@ -1,8 +1,47 @@
 """What Ray programs import from `ray.util`."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: the name is a module's here.
+from plasmid import _later
 from plasmid.util.completion import as_completed, map_unordered
 from plasmid.util.serializers import deregister_serializer, register_serializer
 
-__all__ = ["as_completed", "deregister_serializer", "map_unordered", "register_serializer"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from plasmid.actor import list_named_actors
+    from plasmid.util import annotations, check_serialize, debug
+    from plasmid.util.check_serialize import inspect_serializability
+    from plasmid.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+
+__all__ = [
+    "annotations",
+    "as_completed",
+    "check_serialize",
+    "debug",
+    "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "get_node_ip_address",
+    "inspect_serializability",
+    "list_named_actors",
+    "log_once",
+    "map_unordered",
+    "register_serializer",
+]
+
+_LATER = {
+    "inspect_serializability": ("plasmid.util.check_serialize", "inspect_serializability"),
+    "list_named_actors": ("plasmid.actor", "list_named_actors"),
+    **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
+    **_later.names("plasmid.util.debug", "log_once"),
+    **_later.modules("plasmid.util", "annotations", "check_serialize", "debug"),
+}
+
+
+def get_node_ip_address(address: str = "") -> str:
+    """The address of this machine as `nodes()` says it: the loopback's, since nothing else can
+    reach a session. `address` has no effect."""
+    return "127.0.0.1"
+
+
+def __getattr__(name: str) -> object:
+    return _later.load(__name__, _LATER, name)
