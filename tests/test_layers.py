@@ -32,7 +32,7 @@ C_ORDER = " ".join(C_LAYERS).split()
 PYTHON_LAYERS = {
     "exceptions": "",
     "_platform": "exceptions",
-    "_core": "_core exceptions",
+    "_core": "_core exceptions ids",
     "ids": "",
     "serialize": "serialize exceptions",
     "engine.base": "",

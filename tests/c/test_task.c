@@ -77,6 +77,31 @@ TEST(task_knows_its_number_and_that_of_the_task_that_submitted_it)
     close_clean(&w, then);
 }
 
+TEST(results_know_the_number_of_their_task_also_when_it_is_gone)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_running task;
+    pm_ref rets[10], other = put(&w, 1);
+    submit(&w, NULL, 0, 10, 1, rets);
+    CHECK(take(&w, &task) && task.serial);
+    uint64_t serial = task.serial;
+    CHECK(pm_producer(w.a, rets[0].slot) == serial && pm_producer(w.a, other.slot) == 0);
+    finish(&w, &task);
+    for (int i = 0; i < 10; i++) {
+        CHECK(pm_producer(w.a, rets[i].slot) == serial);
+        drop(&w, rets[i]);
+    }
+    pm_ref again[12]; /* in the places of those */
+    for (int i = 0; i < 12; i++) {
+        again[i] = put(&w, 2);
+        CHECK(pm_producer(w.a, again[i].slot) == 0);
+        drop(&w, again[i]);
+    }
+    drop(&w, other);
+    close_clean(&w, then);
+}
+
 TEST(many_arguments_results_and_a_packed_payload)
 {
     const uint64_t counts[][2] = {{0, 0}, {4, 4}, {5, 0}, {0, 5}, {10, 10}, {10000, 3000}};

@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memset
 
 from plasmid._core cimport c as _c
 from plasmid import exceptions as _exceptions
+from plasmid import ids as _ids
 
 DRIVER = _c.PM_DRIVER
 KEEPER = _c.PM_KEEPER

@@ -64,11 +64,11 @@ cdef class ObjectRef:
 
     def task_id(self):
         """TaskID of the task that it is a result of; of what was put, TaskID.nil()."""
-        return self._arena.hooks.ids.of_task(self._arena.session, self.producer)
+        return _ids.of_task(self._arena.session, self.producer)
 
     def job_id(self):
         """JobID of the session."""
-        return self._arena.hooks.ids.JOB
+        return _ids.JOB
 
     def is_nil(self):
         """False: a reference always leads to an object."""
@@ -98,9 +98,11 @@ cdef class ObjectRef:
     def _on_completed(self, py_callback):
         """Call `py_callback` with the value, or with the exception, in a thread of this process as
         soon as it is there; at once if it is already."""
-        self.future().add_done_callback(
-            lambda done: py_callback(done.exception() or done.result())
-        )
+        def tell(done):
+            error = done.exception()
+            py_callback(done.result() if error is None else error)
+
+        self.future().add_done_callback(tell)
 
     def future(self):
         """A concurrent.futures.Future that receives the value, or the exception."""

@@ -161,7 +161,6 @@ class LocalEngine(Engine):
 
     load = staticmethod(serialize.load)
     capsules = capsules
-    ids = ids
 
     @staticmethod
     def failed(error: Any) -> NoReturn:
