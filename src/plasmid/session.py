@@ -147,16 +147,16 @@ def init(
     _refuse("num_gpus", num_gpus, None, 0)
     _refuse("resources", resources, None, {})
     _refuse("local_mode", local_mode, False, None)
-    namespace, runtime_env = _settings(job_config, namespace, runtime_env)
+    job = _job_config(job_config)
     _refuse("logging_config", logging_config, None)
-    _runtime_env(runtime_env)
+    _runtime_env(job.runtime_env if runtime_env is None else runtime_env)
     _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
     sizes = {"num_cpus": num_cpus, "object_store_memory": object_store_memory, "labels": labels}
     config = SessionConfig(
         address=_address(address, [name for name, value in sizes.items() if value is not None]),
         num_cpus=_num_cpus(num_cpus),
         object_store_memory=_object_store_memory(object_store_memory),
-        namespace=_namespace(namespace),
+        namespace=_namespace(job.ray_namespace if namespace is None else namespace),
         labels=_labels(labels),
         logging_level=_logging_level(logging_level),
         log_to_driver=log_to_driver is None or bool(log_to_driver),
@@ -171,6 +171,7 @@ def init(
                     "ignore_reinit_error=True"
                 )
         else:
+            sys.path[:0] = [path for path in job.code_search_path if path not in sys.path]
             current.start(config)
         return Context(current.engine.address_info())
 
@@ -217,16 +218,14 @@ def _refuse(name: str, value: object, *neutral: object) -> None:
         raise NotSupportedError(f"init: {name}={value!r} is not supported")
 
 
-def _settings(job_config: Any, namespace: str | None, runtime_env: Any) -> tuple[str | None, Any]:
-    """Namespace and runtime_env: those of `init` before those of its job_config."""
-    if job_config is None:
-        return namespace, runtime_env
+def _job_config(job_config: Any) -> JobConfig:
     from plasmid.job_config import JobConfig
 
+    if job_config is None:
+        return JobConfig()
     if not isinstance(job_config, JobConfig):
         raise TypeError(f"init: job_config must be a JobConfig, not {job_config!r}")
-    sys.path[:0] = [path for path in job_config.code_search_path if path not in sys.path]
-    return namespace or job_config.ray_namespace, runtime_env or job_config.runtime_env
+    return job_config
 
 
 def _runtime_env(value: Any) -> None:

@@ -137,3 +137,54 @@ ray.init(address=sys.argv[1])
         assert done.returncode == 0
     """
     assert "fine" in run_program(program.replace("\n        ", "\n"), env=environment)[0]
+
+
+LIBRARY = """
+import ray
+
+def helper(x):
+    return x + 1
+
+@ray.remote
+def once(x):
+    return helper(x)
+
+@ray.remote(num_cpus=0.5)
+def down(n):
+    return 0 if n == 0 else 1 + ray.get(down.remote(n - 1))
+
+class Value:
+    def __init__(self, x):
+        self.x = x
+
+    @staticmethod
+    @ray.remote
+    def make(x):
+        return Value(x)
+"""
+
+
+def test_a_module_s_functions_may_be_remote_when_it_is_imported(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Their names in the module are those of the remote functions, so they travel by value; what
+    they refer to does not, and the module's classes are the same in both processes."""
+    (tmp_path / "library.py").write_text(LIBRARY)
+    program = """
+        import json, sys, textwrap, plasmid
+        sys.modules["ray"] = plasmid
+        import library
+        assert not plasmid.is_initialized()
+        plasmid.init(num_cpus=1, object_store_memory=1 << 26)
+        assert plasmid.get(library.once.remote(1)) == 2
+        assert plasmid.get(library.down.remote(5)) == 5
+        assert type(plasmid.get(library.Value.make.remote(3))) is library.Value
+        assert plasmid.get(plasmid.remote(library.helper).remote(1)) == 2
+        assert plasmid.get(plasmid.remote(json.dumps).remote([1], indent=None)) == "[1]"
+        assert plasmid.get(plasmid.remote(textwrap.dedent).remote("  a")) == "a"
+        try:
+            plasmid.remote(library.Value)
+        except plasmid.exceptions.NotSupportedError as error:
+            print(error)
+    """
+    assert "class Value: actors" in run_program(program, env=environment)[0]

@@ -250,8 +250,13 @@ def test_a_job_config_adds_folders_to_the_path(
     engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    plasmid.init(job_config=JobConfig(code_search_path=["/no/such/folder"]))
-    assert sys.path[0] == "/no/such/folder"
+    there = JobConfig(code_search_path=["/no/such/folder"])
+    with pytest.raises(ValueError, match="num_cpus"):
+        plasmid.init(job_config=there, num_cpus=-1)
+    assert "/no/such/folder" not in sys.path
+    plasmid.init(job_config=there)
+    plasmid.init(job_config=there, ignore_reinit_error=True)
+    assert sys.path[0] == "/no/such/folder" != sys.path[1]
 
 
 def test_a_job_config_is_made_step_by_step_or_from_json() -> None:
