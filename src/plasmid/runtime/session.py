@@ -71,17 +71,8 @@ class Session:
                 logs = Follower()
                 undo.callback(logs.drain)
                 log_name = logs.name
-            self.arena.set_boot(
-                pickle.dumps(
-                    {
-                        **boot(log_name),
-                        "aliases": self.aliases,
-                        "address": self.name,
-                        "namespace": namespace,
-                        "labels": labels or {},
-                    }
-                )
-            )
+            told = {"address": self.name, "aliases": self.aliases, "namespace": namespace}
+            self.arena.set_boot(pickle.dumps({**boot(log_name, labels or {}), **told}))
             self._guard = core.Guard(
                 self.arena,
                 [os.fsencode(part) for part in keeper_command(log_name)],
@@ -151,7 +142,7 @@ def _await_end(pidfd: int, patience: float = 5.0) -> None:
     os.close(pidfd)
 
 
-def boot(log_name: str) -> dict[str, object]:
+def boot(log_name: str, labels: dict[str, str]) -> dict[str, object]:
     """The configuration that nursery and workers read: what makes them see the program's
     modules."""
     return {
@@ -162,6 +153,7 @@ def boot(log_name: str) -> dict[str, object]:
         "preload": ["cloudpickle", *(name for name in _HEAVY if name in sys.modules)],
         "log_name": log_name,
         "terminal": breakpoints.terminal(),
+        "labels": labels,
     }
 
 
