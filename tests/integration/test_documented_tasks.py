@@ -480,7 +480,7 @@ from ray.exceptions import RayError, RayTaskError
 
 class Odd(Exception):
     def __init__(self, code, text):
-        super().__init__(text)
+        super().__init__(code, text)
         self.code = code
 
 @ray.remote
