@@ -42,7 +42,7 @@ def test_a_worker_with_broken_streams_ends_and_does_not_become_a_nursery(
         try:
             signal.alarm(30)
             start: Any = None
-            Nursery(control, life, start, "")._work()
+            Nursery(control, life, start, "", "")._work()
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (1 if error else 0)
