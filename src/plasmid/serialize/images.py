@@ -1,4 +1,9 @@
-"""PIL images: pixels beside the pickle, read where they are for the modes that PIL can map."""
+"""PIL images: pixels beside the pickle, read where they are for the modes that PIL can map.
+
+Classes derived from Image (PngImageFile, and others that open() returns) keep their class, and take
+PIL's own pickling for it: their pixels are copied into the pickle, and again by each get. An image
+made of one by convert() or copy() is an Image.
+"""
 
 from __future__ import annotations
 
