@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -133,16 +134,115 @@ def test_particular_arrays(value: Any) -> None:
     check(value)
 
 
+class Noted(np.ndarray[Any, Any]):
+    """A class as numpy's documentation makes them: an attribute, and nothing about pickling."""
+
+    note: Any
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.note = getattr(other, "note", None)
+
+
+class Quantity(np.ndarray[Any, Any]):
+    """A class that says itself how it is pickled, as astropy's does."""
+
+    unit: str
+
+    def __reduce__(self) -> Any:
+        make, arguments, state = super().__reduce__()
+        return make, arguments, (state, self.unit)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[0])
+        self.unit = state[1]
+
+
+def derived(array: np.ndarray[Any, Any], cls: type) -> Any:
+    """The array as an instance of a class derived from numpy's, over the same memory."""
+    if cls is np.ma.MaskedArray:
+        made = np.ma.MaskedArray(array, array != array.flat[0] if array.size else False)
+        made.fill_value = array.dtype.type(7)
+        made.harden_mask()
+        return made
+    made = array.view(cls)
+    if cls is Noted:
+        made.note = {"from": "a test"}
+    return made
+
+
+CLASSES = [np.matrix, np.recarray, np.ma.MaskedArray, np.memmap, Noted]
+
+
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-def test_subclasses_keep_their_class_by_pickle() -> None:
-    masked = np.ma.masked_array([1.0, 2.0], [True, False], fill_value=7)
-    back = round_trip(masked)
-    assert type(back) is np.ma.MaskedArray
-    assert back.mask.tolist() == [True, False]
-    assert back.fill_value == 7
-    assert type(round_trip(np.matrix([[1, 2]]))) is np.matrix
-    record = np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
-    assert type(round_trip(record)) is np.recarray
+@pytest.mark.parametrize("cls", CLASSES)
+@given(data=st.data())
+def test_derived_classes_keep_class_attributes_layout_and_are_views(
+    cls: type, data: st.DataObject
+) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=20))
+    plain = np.arange(np.prod(shape), dtype=data.draw(st.sampled_from(["<f8", ">i2", "c16"])))
+    plain = np.asarray(plain.reshape(shape), order=data.draw(st.sampled_from("CF")))
+    value = derived(plain[:: data.draw(st.sampled_from([1, 2, -1]))], cls)
+    for whole in (value, {"k": value}):
+        buffer, refs = stored(whole)
+        back = serialize.load(buffer, refs)
+        back = back["k"] if isinstance(whole, dict) else back
+        same(np.ndarray.view(back, np.ndarray), np.ndarray.view(value, np.ndarray))
+        assert type(back) is cls
+        assert getattr(back, "note", None) == getattr(value, "note", None)
+        if cls is np.ma.MaskedArray:
+            same(np.asarray(back.mask), np.asarray(value.mask))
+            assert back.fill_value == 7
+            assert back.hardmask
+        if value.nbytes > 256:
+            assert lies_in(np.ndarray.view(back, np.ndarray), buffer)
+
+
+def test_a_masked_array_without_a_mask_comes_back_without_one() -> None:
+    back = round_trip(np.ma.masked_array(np.arange(1000.0)))
+    assert back.mask is np.ma.nomask
+    assert round_trip([np.ma.masked])[0] is np.ma.masked
+
+
+def test_records_come_back_as_records() -> None:
+    value = np.rec.array([(i, 2.0) for i in range(100)], dtype=[("a", "i4"), ("b", "f8")])
+    buffer, refs = stored(value)
+    back = serialize.load(buffer, refs)
+    assert type(back) is np.recarray
+    assert back.dtype == value.dtype
+    assert back.a.tolist() == list(range(100))
+    assert type(back[0]) is np.record
+    assert lies_in(back.view(np.ndarray), buffer)
+
+
+def test_a_mapped_file_is_stored_by_its_content(tmp_path: Any) -> None:
+    mapped = np.memmap(tmp_path / "file", "f8", "w+", shape=(1000,))
+    mapped[:] = 3
+    back = round_trip({"m": mapped})["m"]
+    assert type(back) is np.memmap
+    assert (back == 3).all()
+    assert back.filename is None
+
+
+def test_a_class_that_says_how_it_is_pickled_is_pickled_so() -> None:
+    value = np.arange(1000.0).view(Quantity)
+    value.unit = "m"
+    back = round_trip([value])[0]
+    assert type(back) is Quantity
+    assert back.unit == "m"
+    assert np.array_equal(back, value)
+
+
+def test_what_cannot_be_pickled_in_a_derived_array_is_named() -> None:
+    value = np.zeros(3).view(Noted)
+    value.note = threading.Lock()
+    with pytest.raises(TypeError, match=r'obj\["k"\].note: cannot pickle .*lock'):
+        serialize.plan({"k": value})
+
+
+def test_derived_arrays_of_objects_come_back() -> None:
+    value = np.array([[1, "two"], [None, [3]]], dtype=object).view(Noted)
+    assert round_trip(value).tolist() == value.tolist()
 
 
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy before 2.0")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,9 @@ def touch(value):
         getattr(value, name, None)
     if isinstance(value, np.ndarray) and value.size:
         value.tobytes()
+    if isinstance(value, list) and type(value[0]).__name__ == "Tensor":
+        for tensor in value:
+            tensor.sum()
     return len(value) if hasattr(value, "__len__") and getattr(value, "ndim", 1) else 0
 
 in_place = layout.HEAD_BUFFER.pack(b"PLSM", layout.VERSION, layout.BUFFER, 4196, 4096)
@@ -55,8 +59,12 @@ values = [
     pa.table({"a": [1, None, 3], "s": ["x", None, "z"]}), pa.array([[1], [2, 3]]),
     pa.array(["a", "b"]).dictionary_encode(), {"in": pa.array(["x", "yy"] * 50)},
     pd.DataFrame({"a": [1.0, 2.0], "s": ["x", None], "c": pd.Categorical(["u", "v"])}),
-    memoryview(np.arange(50)),
+    memoryview(np.arange(50)), np.ma.masked_array(np.arange(50.0), np.arange(50) % 2),
+    [array.array("d", range(60)), np.arange(99).view(np.recarray), np.matrix([[1, 2]] * 50)],
 ]
+if len(sys.argv) > 4:
+    import torch
+    values += [[torch.arange(99.0), torch.ones(3, 4, dtype=torch.int16).T, torch.empty(0)]]
 whole = [bytes(stored(value)[0]) for value in values] + [in_place.ljust(4196, b"z")]
 rng = random.Random(seed)
 outcomes = {"value": 0, "damaged": 0, "error": 0}
@@ -90,8 +98,9 @@ assert outcomes["damaged"] > rounds / 10
 
 def fuzz(seed: int, rounds: int) -> None:
     here = str(Path(__file__).parent)
+    more = ["torch"] if find_spec("torch") else []
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, here, str(seed), str(rounds)],
+        [sys.executable, "-c", _PROGRAM, here, str(seed), str(rounds), *more],
         capture_output=True,
         text=True,
         timeout=600,

@@ -26,6 +26,7 @@ from serialize_store import lies_in, round_trip, stored
 
 from plasmid import serialize
 from plasmid.exceptions import ObjectCorruptedError, RayTaskError
+from plasmid.serialize.layout import Stream
 
 
 class Colour(enum.Enum):
@@ -157,6 +158,41 @@ def test_memoryview_is_a_view_of_the_store_with_format_and_shape(view: memoryvie
     assert back == view
     assert (back.format, back.shape, back.readonly) == (view.format, view.shape, True)
     assert not view.nbytes or lies_in(back.cast("B"), buffer)
+
+
+@pytest.mark.parametrize("code", "bBhHiIlLqQfdu")
+def test_arrays_of_the_standard_library_come_back_with_their_code(code: str) -> None:
+    items = "héllo" if code == "u" else [0, 1, 2, 127]
+    for value in (array.array(code, items), array.array(code)):
+        back = round_trip({"a": value})["a"]
+        assert type(back) is array.array
+        assert back.typecode == code
+        assert back == value
+        back.extend(value)  # it owns its memory
+
+
+def test_large_arrays_of_the_standard_library_are_written_from_where_they_are() -> None:
+    value = array.array("d", bytes(800_000))
+    plan = serialize.plan([value])
+    stream = plan.pieces[-1][1]
+    assert type(stream) is Stream
+    assert stream.whole.obj is value
+    assert any("array.array" in note for note in serialize.describe(*stored([value])).reasons)
+
+
+@given(st.binary(max_size=100))
+def test_a_bytearray_alone_comes_back_as_one(data: bytes) -> None:
+    value = bytearray(data)
+    buffer, refs = stored(value)
+    back = serialize.load(buffer, refs)
+    assert type(back) is bytearray
+    assert back == value
+    back.append(1)
+    start, length = serialize.body(buffer)
+    assert buffer[start : start + length] == data
+    explained = serialize.describe(buffer, refs)
+    assert explained.kind == "bytearray"
+    assert any("copies" in note for note in explained.reasons)
 
 
 def test_large_bytes_inside_a_value_are_written_from_where_they_are() -> None:
@@ -423,6 +459,7 @@ def test_other_version_is_refused_by_its_number() -> None:
 
 samples = [
     b"x" * 300,
+    bytearray(300),
     [1, "two", {"three": 3.0}],
     {"array": np.arange(1000.0), "more": np.ones((20, 30))},
     np.arange(100.0),
@@ -430,7 +467,9 @@ samples = [
 ]
 
 
-@pytest.mark.parametrize("value", samples, ids=["raw", "pickle", "buffers", "tensor", "extended"])
+@pytest.mark.parametrize(
+    "value", samples, ids=["raw", "mutable", "pickle", "buffers", "tensor", "extended"]
+)
 def test_truncated_bytes_are_refused(value: Any) -> None:
     data = bytes(stored(value)[0])
     for length in range(0, len(data), 7):
@@ -438,7 +477,9 @@ def test_truncated_bytes_are_refused(value: Any) -> None:
             serialize.load(data[:length])
 
 
-@pytest.mark.parametrize("value", samples, ids=["raw", "pickle", "buffers", "tensor", "extended"])
+@pytest.mark.parametrize(
+    "value", samples, ids=["raw", "mutable", "pickle", "buffers", "tensor", "extended"]
+)
 @given(st.data())
 def test_damaged_header_never_reaches_outside(value: Any, data: st.DataObject) -> None:
     stored_bytes = bytes(stored(value)[0])

@@ -11,9 +11,11 @@ This package knows nothing of the arena. It needs two small things from the laye
     tensor.py     numpy.ndarray: a header of 64 bytes, then its memory
     arrow.py      pyarrow tables, batches, arrays: an Arrow IPC stream
     pickled.py    everything else: pickle 5, large buffers beside it
-    frames.py     what pandas' own pickling would copy; polars.py, images.py (PIL) likewise
+    frames.py     what pandas' own pickling would copy; likewise polars.py, images.py (PIL),
+                  torch.py, stdlib.py (array.array)
     by_value.py   cloudpickle: functions, and classes no other process can import
     failure.py    which attribute was it that could not be pickled
+    exported.py   what cannot be pickled, but offers its data as Arrow
     recipe.py     how to rebuild one exception
     custom.py     serializers that users register
     reducers.py   how types of ours and of libraries go into a pickle

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from .recipe import reduce_exception
+from .reducers import reduce_by_base
 
 
 def is_importable(module: str | None) -> bool:
@@ -23,9 +24,15 @@ def is_importable(module: str | None) -> bool:
     return not any(module == name or module.startswith(f"{name}.") for name in by_value)
 
 
-def pickler(file: Any, reducers: dict[Any, Any], buffer_callback: Any = None) -> pickle.Pickler:
-    """A pickler of protocol 5 that writes what is not importable by value."""
-    made: pickle.Pickler = pickler_type()(file, reducers, buffer_callback)
+def pickler(
+    file: Any,
+    reducers: dict[Any, Any],
+    buffer_callback: Any = None,
+    last_resort: Callable[[Any], Any] | None = None,
+) -> pickle.Pickler:
+    """A pickler of protocol 5 that writes what is not importable by value. `last_resort`: a reducer
+    for what no other is registered for."""
+    made: pickle.Pickler = pickler_type()(file, reducers, buffer_callback, last_resort)
     return made
 
 
@@ -63,7 +70,10 @@ def pickler_type() -> Any:
     import cloudpickle
 
     class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def __init__(self, file: Any, reducers: dict[Any, Any], buffer_callback: Any) -> None:
+        def __init__(
+            self, file: Any, reducers: dict[Any, Any], buffer_callback: Any, last_resort: Any
+        ) -> None:
+            self.last_resort = last_resort
             theirs = cloudpickle.Pickler.dispatch_table
             # Before super().__init__: it is there that the C pickler looks for this attribute.
             self.dispatch_table = {**theirs, **reducers, io.TextIOWrapper: _reduce_file}
@@ -72,7 +82,12 @@ def pickler_type() -> Any:
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, BaseException):
                 return self.reduce_exception(value)
-            return super().reducer_override(value)
+            found = NotImplemented
+            if type(value) not in self.dispatch_table:
+                found = reduce_by_base(value)
+                if found is NotImplemented and self.last_resort is not None:
+                    found = self.last_resort(value)
+            return super().reducer_override(value) if found is NotImplemented else found
 
         reduce_exception = staticmethod(reduce_exception)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -16,17 +16,18 @@ _DEPTH = 50
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def explain(value: Any, error: Exception) -> TypeError:
+def explain(value: Any, error: Exception, last_resort: reducers.Reducer | None = None) -> TypeError:
     """A TypeError whose text is the attribute path to the culprit and why it failed.
 
     Goes down from `value` into a part that fails by itself, until no part does. Halving the
     parts finds it with about one more pickling of the value per level; the search ends
-    after two seconds or fifty levels, with the path so far.
+    after two seconds or fifty levels, with the path so far. `last_resort` as in by_value.pickler.
     """
     path, seen, deadline = "obj", {id(value)}, time.monotonic() + _SECONDS
+    attempt = partial(_attempt, last_resort=last_resort)
     keep = [value]  # parts may be made on the fly: an id stays taken while its object lives
     while not _is_recursion(error) and len(keep) < _DEPTH and time.monotonic() < deadline:
-        found = _culprit(value, seen, deadline)
+        found = _culprit(value, seen, deadline, attempt)
         if found is None:
             break
         name, value, error = found
@@ -36,7 +37,9 @@ def explain(value: Any, error: Exception) -> TypeError:
     return TypeError(f"{path}: {_reason(value, error)}")
 
 
-def _culprit(value: Any, seen: set[int], deadline: float) -> tuple[str, Any, Exception] | None:
+def _culprit(
+    value: Any, seen: set[int], deadline: float, attempt: Callable[[Any], Exception | None]
+) -> tuple[str, Any, Exception] | None:
     parts = [
         (name, part)
         for name, part in _parts(value)
@@ -46,19 +49,25 @@ def _culprit(value: Any, seen: set[int], deadline: float) -> tuple[str, Any, Exc
         if time.monotonic() > deadline:
             return None
         middle = len(parts) // 2
-        failed = _attempt([part for _, part in parts[:middle]]) is not None
+        failed = attempt([part for _, part in parts[:middle]]) is not None
         parts = parts[:middle] if failed else parts[middle:]
     for name, part in parts:
-        error = _attempt(part)
+        error = attempt(part)
         if error is not None:
             return name, part, error
     return None
 
 
-def _attempt(value: Any) -> Exception | None:
+def can_be_pickled(value: Any) -> bool:
+    """Whether nothing in the value refuses to be pickled."""
+    return _attempt(value) is None
+
+
+def _attempt(value: Any, last_resort: reducers.Reducer | None = None) -> Exception | None:
     """Pickle into nothing; the error comes without tracebacks, whose frames would hold it."""
     try:
-        by_value.pickler(_Nowhere, reducers.table(_reduce_ref), _Nowhere.write).dump(value)
+        table = reducers.table(_reduce_ref)
+        by_value.pickler(_Nowhere, table, _Nowhere.write, last_resort).dump(value)
     except Exception as error:
         if error.__cause__ is not None:
             error.__cause__.__traceback__ = None
@@ -138,7 +147,9 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]]:
     try:
-        reduced = value.__reduce_ex__(5)
+        reduced = reducers.reduce_by_base(value)
+        if reduced is NotImplemented:
+            reduced = value.__reduce_ex__(5)
         if not isinstance(reduced, tuple):
             return
         _, args, state, items, pairs = (*reduced, None, None, None)[:5]

@@ -13,6 +13,7 @@ from .layout import (
     BUFFER,
     DATA_OFFSET,
     HEAD_PICKLE,
+    HEAD_RAW,
     HEAD_TENSOR,
     HEADER,
     PICKLE,
@@ -26,7 +27,14 @@ from .layout import (
 _NAMED = 1 << 16  # bytes of a pickle up to which the classes it names are looked up
 _WORTH_SAYING = 1024  # bytes in a pickle that cost something at each get
 _BYTES = (bytes, bytearray)
-_OF_BYTES = "bytes and bytearray objects are copied on get; a numpy array or memoryview is not"
+_OF_BYTES = (
+    "bytes, bytearray and array.array objects own their memory: get copies it into a new one; a "
+    "numpy array or memoryview of the same bytes is read where it is"
+)
+_OF_TORCH = (
+    "torch knows no read-only memory: get gives tensors over a private mapping of the object, and "
+    "what is written to them is seen by nobody else"
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,8 @@ def describe(buffer: Bytes, refs: Sequence[Any]) -> Explanation:
         return _in_one("Arrow IPC stream", "columns", size, HEADER)
     if kind == RAW:
         part = Part("bytes", size - HEADER, zero_copy=False, offset=HEADER)
-        return Explanation("bytes", size, (part,), reasons=(_OF_BYTES,))
+        mutable = HEAD_RAW.unpack_from(view)[-1]
+        return Explanation("bytearray" if mutable else "bytes", size, (part,), reasons=(_OF_BYTES,))
     raise corrupted(f"unknown kind {kind}")
 
 
@@ -155,17 +164,21 @@ def _describe_pickle(view: memoryview, size: int, refs: Sequence[Any]) -> Explan
     reasons = []
     if length >= _WORTH_SAYING:
         reasons.append(
-            f"{length:,} bytes are in the pickle itself (numbers, strings, lists, objects, arrays "
-            "up to 256 bytes): they are rebuilt by every get"
+            f"{length:,} bytes are in the pickle itself (numbers, strings, bytes and bytearrays, "
+            "lists, objects, arrays up to 256 bytes): they are rebuilt by every get"
         )
     operations = _operations(view[start : start + length]) if length <= _NAMED else []
     names = tuple(dict.fromkeys(_names(operations)))
-    if any(isinstance(found, _BYTES) and len(found) >= _WORTH_SAYING for _, found in operations):
+    if f"{__package__}.stdlib._array" in names or any(
+        isinstance(found, _BYTES) and len(found) >= _WORTH_SAYING for _, found in operations
+    ):
         reasons.append(_OF_BYTES)
+    if f"{__package__}.torch._storage" in names:
+        reasons.append(_OF_TORCH)
     if any(name.startswith("numpy.") and name.endswith("._reconstruct") for name in names):
         reasons.append(
-            "an array of Python objects, or of a class derived from numpy's, is pickled by numpy: "
-            "its items are rebuilt by every get"
+            "an array of Python objects, or of a class that says itself how it is pickled, is "
+            "pickled by numpy: its items are rebuilt by every get"
         )
     kind = "pickle"
     if count:

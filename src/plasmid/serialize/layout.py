@@ -9,7 +9,8 @@ a 64-byte boundary; so does the memory of every array and every out-of-band buff
     +8   size     u64      of everything stored, header included
     +16  48 bytes          by kind; bytes not named below are zero
 
-    RAW     a bytes object
+    RAW     a bytes object, or a bytearray
+    +16  mutable  u64      1 of a bytearray
     +64  its bytes, to the end
 
     PICKLE  any value
@@ -58,6 +59,7 @@ RAW, PICKLE, TENSOR, ARROW, BUFFER = 1, 2, 3, 4, 5
 
 HEADER: Final = 64
 HEAD: Final = struct.Struct("<4sHHQ48x")
+HEAD_RAW: Final = struct.Struct("<4sHHQQ40x")
 HEAD_PICKLE: Final = struct.Struct("<4sHHQQQQI20x")
 HEAD_TENSOR: Final = struct.Struct("<4sHHQBcHI8sqqqQ")
 HEAD_ARROW: Final = struct.Struct("<4sHHQQ40x")
@@ -95,6 +97,10 @@ class Stream(bytearray):
         super().__init__(1)
         self.nbytes = nbytes
         self.pieces = pieces
+
+    def settled(self) -> Stream:
+        """What to store, once the whole value has been pickled."""
+        return self
 
     @property
     def whole(self) -> Bytes | None:

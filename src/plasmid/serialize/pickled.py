@@ -74,7 +74,7 @@ class _Job(pickle.Pickler):
     No cycle leads back to it, so what it still knows of a value goes when it is dropped.
     """
 
-    __slots__ = ("buffers", "chunks", "copyreg", "refs", "version")
+    __slots__ = ("buffers", "chunks", "copyreg", "looked_at", "refs", "version")
 
     def __init__(self) -> None:
         self.chunks = _Chunks()
@@ -86,13 +86,17 @@ class _Job(pickle.Pickler):
     def update(self) -> None:
         """Take over the current reducers."""
         self.version = reducers.version()
+        self.looked_at = (*_SPECIAL, *reducers.bases())
         self.copyreg = copyreg.dispatch_table.copy()
         self.dispatch_table = reducers.table(self.refs.reduce)
 
     def reducer_override(self, value: Any) -> Any:
         """Called by the C pickler for what is neither plain data nor known by now."""
-        if not issubclass(type(value), _SPECIAL):
+        cls = type(value)
+        if not issubclass(cls, self.looked_at) or cls in self.dispatch_table:
             return NotImplemented
+        if not issubclass(cls, _SPECIAL):
+            return reducers.reduce_by_base(value)
         if isinstance(value, BaseException):
             return reduce_exception(value)
         if not by_value.is_importable(value.__module__):
@@ -105,6 +109,9 @@ class _Loading(threading.local):
 
     refs: Sequence[Any] = ()
     writable = False
+    view: memoryview | None = None
+    private: Bytes | None = None
+    """`view`, copy-on-write; made for the first part that asks."""
 
 
 _idle: list[_Job] = []
@@ -150,25 +157,34 @@ def load(buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writab
         if not buffers and not references and not writable:
             return pickle.loads(data)
         outside = _out_of_band(view, size, buffers, refs, writable)
-        before = loading.refs, loading.writable
-        loading.refs, loading.writable = refs, writable
+        before = loading.__dict__.copy()
+        loading.__dict__.update(refs=refs, writable=writable, view=view, private=None)
         try:
             return pickle.loads(data, buffers=outside)
         finally:
-            loading.refs, loading.writable = before
+            loading.__dict__.clear()
+            loading.__dict__.update(before)
     except (pickle.UnpicklingError, EOFError) as error:
         raise corrupted(str(error)) from error
 
 
 def _plan_by_value(value: Any) -> Plan:
+    try:
+        return _dump_by_value(value)
+    except Exception:
+        from . import exported, failure
+
+    try:
+        return _dump_by_value(value, exported.reduce_exported)
+    except Exception as error:
+        raise failure.explain(value, error, exported.reduce_exported) from error
+
+
+def _dump_by_value(value: Any, last_resort: reducers.Reducer | None = None) -> Plan:
     chunks, refs = _Chunks(), _Refs()
     buffers: list[pickle.PickleBuffer] = []
-    try:
-        by_value.pickler(chunks, reducers.table(refs.reduce), buffers.append).dump(value)
-    except Exception as error:
-        from . import failure
-
-        raise failure.explain(value, error) from error
+    table = reducers.table(refs.reduce)
+    by_value.pickler(chunks, table, buffers.append, last_resort).dump(value)
     return _assemble(chunks, buffers, refs)
 
 
@@ -184,8 +200,8 @@ def _assemble(chunks: list[Bytes], buffers: list[pickle.PickleBuffer], refs: lis
     for buffer in buffers:
         data: Any = buffer.raw()
         whole = data
-        if type(data.obj) is Stream:
-            data = data.obj
+        if isinstance(data.obj, Stream):
+            data = data.obj.settled()
             whole = data.whole
         if whole is not None and (found := sharing.find(whole, data.nbytes)):
             owner = owners.setdefault(found[0], len(refs) + len(owners) + 1)
@@ -234,3 +250,22 @@ def _ref_at(index: int) -> Any:
         return loading.refs[index]
     except IndexError:
         raise corrupted(f"reference {index} of {len(loading.refs)}") from None
+
+
+def private(part: memoryview) -> Bytes:
+    """The bytes of a buffer beside the pickle that is being loaded, writable and copy-on-write:
+    one mapping for all such parts of an object. A copy if they are not in the store."""
+    whole, nbytes = loading.view, part.nbytes
+    if whole is not None and part.obj is whole.obj:
+        if loading.private is None:
+            loading.private = sharing.private(whole, whole.nbytes) or bytearray(whole)
+        first = _address(part) - _address(whole)
+        return memoryview(loading.private)[first : first + nbytes]
+    return sharing.private(part, nbytes) or bytearray(part)
+
+
+def _address(view: memoryview) -> int:
+    import numpy as np
+
+    address: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+    return address

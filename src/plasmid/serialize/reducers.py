@@ -2,6 +2,8 @@
 
 A reducer is a function (value) -> what `__reduce__` would return, found by the value's exact
 type. The table goes to the C pickler, so a value of any other type costs no call into Python.
+A base reducer is one for the classes derived from a base that have no reducer of their own; it may
+return NotImplemented.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from typing import Any, TypeAlias
 
 from plasmid.exceptions import ref_types
 
+from . import sharing
 from .layout import Stream
 
 Reducer: TypeAlias = Callable[[Any], Any]
 
 _reducers: dict[type, Reducer] = {}
+_base_reducers: dict[type, Reducer] = {}
 _version = object()
 
 
@@ -33,6 +37,26 @@ def deregister_reducer(cls: type) -> None:
     global _version
     _reducers.pop(cls, None)
     _version = object()
+
+
+def register_base_reducer(base: type, reducer: Reducer) -> None:
+    """Pickle values of classes derived from `base` by `reducer`, unless they have one of theirs."""
+    global _version
+    _base_reducers[base] = reducer
+    _version = object()
+
+
+def bases() -> tuple[type, ...]:
+    """The classes for which reduce_by_base() may have an answer."""
+    return tuple(_base_reducers)
+
+
+def reduce_by_base(value: Any) -> Any:
+    """By the reducer of a base of the value's class; NotImplemented if there is none."""
+    for base, reducer in _base_reducers.items():
+        if issubclass(type(value), base):
+            return reducer(value)
+    return NotImplemented
 
 
 def register_ref_type(cls: type) -> None:
@@ -56,6 +80,12 @@ def table(reduce_ref: Reducer) -> dict[Any, Any]:
 def _reduce_memoryview(view: memoryview) -> Any:
     # Out of band if the memory is in one piece; casting back restores format and shape. Wrapped in
     # a Stream since PickleBuffer(view) crashes CPython when both become garbage of one cycle.
+    if not view.c_contiguous and sharing.is_asked(view.nbytes):
+        from . import tensor
+
+        array = tensor.shared_array(view)
+        if array is not None:
+            return memoryview, (array,)
     data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     stream = pickle.PickleBuffer(Stream(view.nbytes, ((0, data),)))
     return _memoryview, (stream, view.format, view.shape)

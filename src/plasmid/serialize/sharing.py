@@ -29,6 +29,9 @@ class Store(Protocol):
     def in_place(self) -> bool:
         """Whether any object is being made in place in this process."""
 
+    def lease_of(self, ref: Any) -> Any:
+        """Not None if that object is being made in place."""
+
 
 class _Nothing:
     def locate(self, data: Bytes) -> None:
@@ -39,6 +42,9 @@ class _Nothing:
 
     def in_place(self) -> bool:
         return False
+
+    def lease_of(self, ref: Any) -> None:
+        return None
 
 
 _store: Store = _Nothing()
@@ -67,3 +73,25 @@ def open(ref: Any, offset: int, nbytes: int, writable: bool) -> Bytes:
     """What `find` found, in whatever process. Raises what the store raises: ObjectFreedError,
     ..."""
     return _store.open(ref, offset, nbytes, writable)
+
+
+def private(data: Bytes, nbytes: int) -> Bytes | None:
+    """The contiguous `data`, if it is stored, as a writable buffer: copy-on-write, so that nobody
+    else sees what is written. None if it is not stored."""
+    found = _store.locate(data)
+    return None if found is None else _store.open(*found, nbytes, True)
+
+
+def refuse_in_place(data: Bytes, cls: type) -> None:
+    """TypeError if the contiguous `data` is memory of an array that is still being made in place:
+    what `cls` pickles by itself is a copy, and what is written to it would be lost."""
+    if not any_in_place():
+        return
+    found = _store.locate(data)
+    if found is not None and _store.lease_of(found[0]) is not None:
+        raise TypeError(
+            f"cannot pickle {cls.__qualname__!r} object: its memory is an array that is still "
+            f"being made in place, and {cls.__qualname__} would pickle a copy of it, so what is "
+            "written there would be lost. Pass the plain array, as numpy.asarray() gives it, or "
+            "seal it first"
+        )

@@ -141,6 +141,45 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
     return make, (array.shape, kind, data, 0, _dense_strides(array))
 
 
+def reduce_subclass(array: np.ndarray[Any, Any]) -> Any:
+    """For classes derived from numpy's, masked arrays included: the memory as a plain array, and
+    the instance's attributes. numpy itself copies the memory into the pickle, and loses the
+    attributes. A class that says itself how it is pickled is left to it."""
+    cls, dtype = type(array), array.dtype
+    if dtype.hasobject or dtype.num >= _CLASSIC:
+        return NotImplemented
+    if _pickles_itself(cls):
+        sharing.refuse_in_place(_stretch(array)[0], cls)
+        return NotImplemented
+    attributes = {} if issubclass(cls, np.memmap) else getattr(array, "__dict__", {})
+    plain = np.ndarray.view(array, np.ndarray)
+    return _subclass, (cls, plain), attributes or None, None, None, _set_attributes
+
+
+def _pickles_itself(cls: type) -> bool:
+    known = (np.ndarray, np.ma.MaskedArray, object)
+    return any(not _PICKLING.isdisjoint(vars(c)) for c in cls.__mro__ if c not in known)
+
+
+def _subclass(cls: type, plain: np.ndarray[Any, Any]) -> Any:
+    return np.ndarray.view(plain, cls)
+
+
+def _set_attributes(array: np.ndarray[Any, Any], attributes: dict[str, Any]) -> None:
+    array.__dict__.update(attributes)
+
+
+def shared_array(view: memoryview) -> np.ndarray[Any, Any] | None:
+    """A memoryview with gaps as an array that goes without a copy, since its memory is stored or
+    being made in place; None if it is not, or its format is not that of an array. TypeError then
+    if it is being made in place."""
+    array: Any = np.asarray(view)
+    if memoryview(array).format == view.format:
+        return array if _shared(array) else None
+    sharing.refuse_in_place(_stretch(array)[0], memoryview)
+    return None
+
+
 def _small_array(
     shape: tuple[int, ...], kind: Any, data: bytes, offset: int = 0, strides: Any = None
 ) -> np.ndarray[Any, Any]:
@@ -190,26 +229,38 @@ def _memory(array: np.ndarray[Any, Any]) -> Any:
         if not dense:
             return Stream(array.nbytes, _Chunks(array))
     if not array.flags.writeable:
-        return np.asarray(_Memory(array, array.__array_interface__["data"][0], array.nbytes))
+        return memory_at(array, array.__array_interface__["data"][0], array.nbytes)
     return array.reshape(-1).view(np.uint8)
 
 
 def _shared(array: np.ndarray[Any, Any]) -> tuple[Any, int] | None:
-    """If the array lies in the store: all bytes from its first to its last in memory, gaps
-    included, and where its first item is in them."""
+    """What _stretch() gives if the array lies in the store."""
+    memory, first = _stretch(array)
+    return (memory, first) if sharing.find(memory, memory.nbytes) else None
+
+
+def _stretch(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int]:
+    """All bytes from an array's first to its last in memory, gaps included, and where its first
+    item is in them."""
+    if not array.size:
+        return np.empty(0, np.uint8), 0
     spans = [s * (n - 1) for s, n in zip(array.strides, array.shape, strict=True)]
     first = -sum(span for span in spans if span < 0)
     nbytes = first + sum(span for span in spans if span > 0) + array.itemsize
-    memory = np.asarray(_Memory(array, array.__array_interface__["data"][0] - first, nbytes))
-    return (memory, first) if sharing.find(memory, nbytes) else None
+    return memory_at(array, array.__array_interface__["data"][0] - first, nbytes), first
+
+
+def memory_at(owner: Any, address: int, nbytes: int) -> np.ndarray[Any, Any]:
+    """A stretch of the memory that `owner` keeps, as bytes."""
+    return np.asarray(_Memory(owner, address, nbytes))
 
 
 class _Memory:
-    """A stretch of the memory around an array, for numpy. Nobody writes to it, but it says that it
+    """What memory_at() describes to numpy. Nobody writes to it, but it says that it
     can be written: of a read-only buffer the pickle would say so, and whoever asks for a writable
     value could not have one."""
 
-    def __init__(self, owner: np.ndarray[Any, Any], address: int, nbytes: int) -> None:
+    def __init__(self, owner: Any, address: int, nbytes: int) -> None:
         self.owner = owner
         self.__array_interface__ = {
             "version": 3,
@@ -238,7 +289,9 @@ class _Chunks:
             offset += chunk.nbytes
 
 
+_PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__"}
 _NO_DIMENSIONS = ((0, 0, 0), (0, 0), (0,), ())
 PLANNERS = {np.ndarray: plan}
 LOADERS = {TENSOR: load}
 reducers.register_reducer(np.ndarray, reduce_array)
+reducers.register_base_reducer(np.ndarray, reduce_subclass)

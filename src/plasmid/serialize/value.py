@@ -12,8 +12,8 @@ from .layout import (
     ARROW,
     BUFFER,
     DATA_OFFSET,
-    HEAD,
     HEAD_BUFFER,
+    HEAD_RAW,
     HEAD_TENSOR,
     HEADER,
     MAGIC,
@@ -34,6 +34,8 @@ _waiting = {
     "pandas": "frames",
     "polars": "polars",
     "PIL.Image": "images",
+    "torch": "torch",
+    "array": "stdlib",
 }
 
 
@@ -69,9 +71,10 @@ def load(buffer: Bytes, refs: Sequence[Any] = (), writable: bool = False) -> Any
     return loader(buffer, view, size, refs, writable)
 
 
-def _plan_bytes(value: bytes) -> Plan:
+def _plan_bytes(value: bytes | bytearray) -> Plan:
     size = HEADER + len(value)
-    return Plan(size, ((0, HEAD.pack(MAGIC, VERSION, RAW, size)), (HEADER, value)))
+    header = HEAD_RAW.pack(MAGIC, VERSION, RAW, size, type(value) is bytearray)
+    return Plan(size, ((0, header), (HEADER, memoryview(value))))  # which cannot be resized now
 
 
 def body(buffer: Bytes) -> tuple[int, int]:
@@ -102,8 +105,8 @@ def _load_buffer(
 
 def _load_bytes(
     buffer: Bytes, view: memoryview, size: int, refs: Sequence[Any], writable: bool
-) -> bytes:
-    return bytes(view[HEADER:size])
+) -> bytes | bytearray:
+    return (bytearray if HEAD_RAW.unpack_from(view)[-1] else bytes)(view[HEADER:size])
 
 
 def _load_array(
@@ -134,7 +137,10 @@ def _join(module: str) -> None:
     _loaders.update(known.LOADERS)
 
 
-_planners: dict[type, Callable[[Any], Plan]] = {bytes: _plan_bytes}
+_planners: dict[type, Callable[[Any], Plan]] = {
+    bytes: _plan_bytes,
+    bytearray: _plan_bytes,
+}
 _loaders: dict[int, Callable[[Bytes, memoryview, int, Sequence[Any], bool], Any]] = {
     RAW: _load_bytes,
     PICKLE: pickled.load,
