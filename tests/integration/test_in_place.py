@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support import Gate, arena, run_program, until
 
 import plasmid
@@ -20,10 +22,22 @@ from plasmid.exceptions import ObjectCorruptedError, SealTimeoutError
 pytestmark = pytest.mark.usefixtures("session")
 
 MB = 1 << 20
+COPIES_ON_WRITE = pytest.mark.skipif(pd.__version__ < "3", reason="pandas 2 copies what it takes")
 
 
 def address(array: Any) -> int:
     return int(np.asarray(array).__array_interface__["data"][0])
+
+
+class Noted(np.ndarray[Any, Any]):
+    """A class that says nothing about how it is pickled."""
+
+
+class SelfPickled(np.ndarray[Any, Any]):
+    """One that does."""
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__()
 
 
 # Made in place -----------------------------------------------------------------------------------
@@ -126,6 +140,129 @@ def test_other_values_are_stored_as_ever_beside_an_array_in_place() -> None:
         got = plasmid.get(plasmid.put(value))
         assert type(got) is type(value)
     np.testing.assert_array_equal(plasmid.get(plasmid.put(np.arange(10)[::-2])), [9, 7, 5, 3, 1])
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("size", [4, 1 << 14])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda made: made.view(np.matrix),
+        lambda made: made.view(np.ma.MaskedArray),
+        lambda made: made.view(Noted),
+        lambda made: made[:, ::2],
+        lambda made: made[::-1].T,
+        lambda made: memoryview(made),
+        lambda made: memoryview(made)[::2],
+        lambda made: memoryview(made.T),
+        lambda made: pd.DataFrame(made, copy=False),
+        lambda made: pd.DataFrame(made, copy=False).iloc[1:],
+        lambda made: pd.Series(made[1], copy=False),
+    ],
+    ids=[
+        "matrix",
+        "masked",
+        "class",
+        "steps",
+        "reversed",
+        "memory",
+        "strided",
+        "transposed",
+        "frame",
+        "rows",
+        "series",
+    ],
+)
+def test_what_a_task_writes_to_any_view_is_written(view: Any, size: int) -> None:
+    made = plasmid.empty((4, size))
+    made[:] = 0
+
+    @plasmid.remote
+    def fill(box: Any) -> str:
+        part = box[0]
+        if isinstance(part, memoryview):
+            np.asarray(part)[:] = 5
+        elif isinstance(part, (pd.DataFrame, pd.Series)):
+            part.iloc[:] = 5.0
+        else:
+            part[...] = 5
+        return type(part).__name__
+
+    part = view(made)
+    assert plasmid.get(fill.remote([part])) == type(part).__name__
+    expected = np.zeros(made.shape)
+    shown = view(expected)
+    if isinstance(shown, (pd.DataFrame, pd.Series)):
+        shown = shown.to_numpy(copy=False)
+        shown.flags.writeable = True
+    np.asarray(shown)[...] = 5
+    assert expected.any()
+    np.testing.assert_array_equal(made, expected)
+    again = np.asarray(plasmid.get(plasmid.put(part)))
+    assert (again == 5).all()
+
+
+def test_what_a_task_writes_to_fields_and_records_is_written() -> None:
+    made = plasmid.empty(100, [("a", "i4"), ("b", "f8", (2,))])
+    made[...] = 0
+
+    @plasmid.remote
+    def fill(box: Any) -> str:
+        box["records"].a[1:] = 3
+        box["field"][:] = 4
+        return type(box["records"]).__name__
+
+    box = {"records": made.view(np.recarray), "field": made["b"][::2, 1]}
+    assert plasmid.get(fill.remote(box)) == "recarray"
+    assert made["a"].tolist() == [0] + [3] * 99
+    assert made["b"][:, 1].tolist() == [4, 0] * 50
+    assert not made["b"][:, 0].any()
+
+
+def test_a_view_that_would_be_pickled_as_a_copy_is_refused() -> None:
+    made = plasmid.empty(100)
+    made[:] = 1
+    view = made.view(SelfPickled)
+
+    @plasmid.remote
+    def look(array: Any) -> float:
+        return float(array.sum())
+
+    with pytest.raises(TypeError, match=r"SelfPickled.*made in place.*numpy.asarray"):
+        look.remote(view)
+    assert plasmid.get(look.remote(np.asarray(view))) == 100
+    with pytest.raises(TypeError, match="SelfPickled"):
+        plasmid.put(view)
+    plasmid.seal(made)
+    assert type(plasmid.get(plasmid.put(view))) is SelfPickled
+    assert plasmid.get(look.remote(view)) == 100
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda made: made[1:],
+        lambda made: made[::-2],
+        lambda made: made.view("u2"),
+        lambda made: made.view(Noted),
+        lambda made: np.ma.masked_array(made),
+        lambda made: memoryview(made)[5:],
+        lambda made: memoryview(made)[::2],
+    ],
+    ids=["part", "steps", "dtype", "class", "masked", "memory", "strided"],
+)
+@pytest.mark.parametrize("seal", [plasmid.put, plasmid.seal])
+def test_any_view_is_sealed_without_a_copy(view: Any, seal: Any) -> None:
+    made = plasmid.empty(MB, np.uint8)
+    made[:] = 7
+    part = view(made)
+    ref = seal(part)
+    assert plasmid.explain(ref).copied < 1000
+    got = plasmid.get(ref)
+    assert type(got) is type(part)
+    assert np.array_equal(np.asarray(got), np.asarray(part))
+    made[:] = 8  # private by now
+    assert (np.asarray(got) != np.asarray(part)).all()
 
 
 def test_put_of_a_container_seals_the_arrays_inside() -> None:
@@ -299,6 +436,7 @@ def test_a_tasks_large_result_is_shared_when_it_is_put_again() -> None:
     assert address(plasmid.get(plasmid.put([array]))[0]) == address(array)
 
 
+@COPIES_ON_WRITE
 def test_a_frame_shares_the_columns_that_did_not_change() -> None:
     frame = pd.DataFrame({f"c{i}": np.random.default_rng(i).random(MB // 8) for i in range(4)})
     frame["s"] = [f"value {i}" for i in range(len(frame))]
@@ -308,6 +446,62 @@ def test_a_frame_shares_the_columns_that_did_not_change() -> None:
     explained = plasmid.explain(ref)
     assert explained.copied < 1.2 * MB < 5 * MB < explained.shared
     pd.testing.assert_frame_equal(plasmid.get(ref), more)
+
+
+FRAME = pd.DataFrame(
+    {f"c{i}": np.random.default_rng(i).random(MB // 16) for i in range(4)}
+    | {"t": pd.date_range("2024", periods=MB // 16, freq="s"), "i": np.arange(MB // 16)}
+    | {"s": pd.array([f"value {i}" for i in range(MB // 16)], dtype="string[pyarrow]")}
+)
+
+
+@COPIES_ON_WRITE
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_rows_and_columns_of_a_stored_frame_are_shared(data: st.DataObject) -> None:
+    rows = data.draw(st.slices(len(FRAME)).filter(lambda s: s.indices(MB // 16)[2] in range(-5, 6)))
+    columns = data.draw(st.lists(st.sampled_from(list(FRAME.columns)), unique=True, min_size=1))
+    got = plasmid.get(plasmid.put(FRAME))
+    dense = rows.indices(len(FRAME))[2] == 1
+    names = [name for name in columns if dense or name != "s"]  # of which pyarrow makes a new one
+    part = got[names].iloc[rows]
+    ref = plasmid.put(part)
+    again = plasmid.get(ref)
+    pd.testing.assert_frame_equal(again, part, check_freq=True)
+    if len(part) * 8 < 1 << 16:
+        return
+    copied = 0
+    for name in set(names) - {"s"}:
+        stored, put, shared = (np.asarray(f[name].array._ndarray) for f in (got, part, again))
+        assert not shared.flags.writeable
+        if np.may_share_memory(stored, put):
+            assert address(shared) == address(put)
+            assert shared.strides == put.strides
+        else:  # columns without a common step are new memory when pandas chooses them
+            copied += put.nbytes
+    assert plasmid.explain(ref).copied < copied + 6000
+
+
+def test_what_is_changed_in_a_shared_frame_is_changed_there_only() -> None:
+    got = plasmid.get(plasmid.put(FRAME[["c0", "c1", "c2"]]))
+    again = plasmid.get(plasmid.put(got.iloc[::2]))
+    before = got.iloc[0, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        again.to_numpy(copy=False)[0, 0] = 5
+    mine = again.copy()
+    mine.iloc[0, 0] = 5
+    assert again.iloc[0, 0] == got.iloc[0, 0] == before
+
+
+def test_views_of_any_class_are_shared_when_they_are_put_again() -> None:
+    got = plasmid.get(plasmid.put(np.arange(MB).reshape(1024, -1)))
+    for part in (got.view(Noted)[::2], np.ma.masked_array(got[:, 5:]), memoryview(got)[::3]):
+        ref = plasmid.put(part)
+        assert plasmid.explain(ref).copied < 1000
+        again = plasmid.get(ref)
+        assert type(again) is type(part)
+        assert address(again) == address(part)
+        np.testing.assert_array_equal(np.asarray(again), np.asarray(part))
 
 
 def test_a_table_shares_the_columns_that_did_not_change() -> None:

@@ -179,7 +179,7 @@ class LocalEngine(Engine):
         if ref is None and arena.in_place():
             lease = inplace.lease_of(value)
             if lease is not None:
-                ref = inplace.seal(arena, lease, value, SEAL_SECONDS)
+                ref = packing.seal(arena, lease, value, SEAL_SECONDS)
         return packing.store(arena, value).seal() if ref is None else ref
 
     def give_name(self, ref: core.ObjectRef, name: str, lifetime: float | str) -> None:
@@ -256,8 +256,7 @@ class LocalEngine(Engine):
                 "seal: this is no array of empty() or create() that is still being written; put() "
                 "stores any value"
             )
-        ref = inplace.seal(self._arena, lease, value, timeout)
-        return packing.store(self._arena, value).seal() if ref is None else ref
+        return packing.seal(self._arena, lease, value, timeout)
 
     def wait(
         self, refs: list[core.ObjectRef], num_returns: int, timeout: float | None

@@ -42,6 +42,21 @@ def store(arena: core.Arena, value: Any) -> core.Pending:
     return _written(arena, plan, sites.here() if sites.ENABLED else b"")
 
 
+def seal(arena: core.Arena, lease: core.Lease, value: Any, timeout: float | None) -> core.ObjectRef:
+    """Seal the object whose memory `value` is, or is a part of; a reference to `value`.
+
+    SealTimeoutError as inplace.seal, TypeError for a class that would pickle a copy.
+    """
+    # Planned before the seal: from then on the memory is private, and would be copied. What
+    # empty() returned needs no plan.
+    plan = None if getattr(value, "base", None) is lease else serialize.plan(value)
+    ref: core.ObjectRef | None = inplace.seal(arena, lease, value, timeout)
+    if ref is None:
+        plan = plan or serialize.plan(value)
+        ref = _written(arena, plan, sites.here() if sites.ENABLED else b"").seal()
+    return ref
+
+
 def _written(arena: core.Arena, plan: serialize.Plan, site: bytes = b"") -> core.Pending:
     room = max(plan.nbytes, core.INLINE_BYTES + 1) if site else plan.nbytes
     pending = arena.create_object(room, plan.refs)
