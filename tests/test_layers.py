@@ -44,7 +44,7 @@ PYTHON_LAYERS = {
     "engine.sites": "",
     "engine.packing": "_core serialize engine.inplace engine.sites exceptions",
     "engine.serializers": "_core serialize",
-    "engine.capsules": "",
+    "engine.capsules": "serialize",
     "engine.memory": "_core runtime serialize _tables exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
     "engine.serializers engine.capsules engine.memory engine.sites ids "

@@ -119,9 +119,22 @@ cdef class ObjectRef:
         other values."""
         return self._arena.hooks.capsules.arrow_stream(self._get(), requested_schema)
 
-    def __arrow_c_array__(self, requested_schema=None):
-        """The same for a record batch, an Arrow array or a numpy array of one dimension."""
-        return self._arena.hooks.capsules.arrow_array(self._get(), requested_schema)
+    @property
+    def __arrow_c_array__(self):
+        """The same as one array or record batch: a method, called with requested_schema=None.
+
+        There is no such attribute if the value is in several chunks, which it would have to join:
+        libraries prefer this method to the stream, where they know both. Reading the attribute
+        does not block: of an object that is not there yet, and of a failed task, it is a method.
+        """
+        hooks = self._arena.hooks
+        if _c.pm_state(self._arena.live(), self.slot) == _c.PM_SEALED and (
+            not hooks.capsules.is_in_one_chunk(self._get())
+        ):
+            raise AttributeError("the value is in several chunks: use __arrow_c_stream__")
+        return lambda requested_schema=None: hooks.capsules.arrow_array(
+            self._get(), requested_schema
+        )
 
     def __arrow_c_schema__(self):
         """The schema of a stored table or batch, or the type of an Arrow array."""
