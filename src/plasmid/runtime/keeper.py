@@ -53,6 +53,9 @@ REPORT_AFTER = 8
 PATIENCE = 15
 """Failed starts in a row, some 10 seconds, after which attempts become rare."""
 
+LONGEST_SLEEP = 86400.0
+"""Seconds; poll() takes no more than 24 days, and a name may be given for years."""
+
 _LAST_WORDS = 800
 _WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
 
@@ -339,7 +342,10 @@ class Keeper:
     def _hire(self) -> None:
         """Ask for the workers that are wanted and not on their way; start a nursery if there is
         none."""
-        if self._arena.closing or self._trouble.pause() > 0:
+        if self._trouble.pause() > 0:
+            return
+        self._trouble.waiting = False
+        if self._arena.closing:
             return
         if self._nursery is None:
             self._start_nursery()
@@ -392,11 +398,12 @@ class Keeper:
     def _timeout(self) -> int | None:
         """Milliseconds to the next attempt after a failure, or to the moment when a named object
         expires; None, for ever, if there is neither."""
-        pauses = [self._trouble.pause()] if self._trouble.count else []
+        # What came due since the loop looked is a pause of 0, not none: nobody would wake us.
+        pauses = [self._trouble.pause()] if self._trouble.waiting else []
         if self._arena.expiry:
             pauses.append(max(0, self._arena.expiry - time.monotonic_ns()) / 1e9)
-        pause = min(filter(None, pauses), default=None)
-        return None if pause is None else int(pause * 1000) + 1
+        pause = min(pauses, default=None)
+        return None if pause is None else int(min(pause, LONGEST_SLEEP) * 1000) + 1
 
     def _expire(self) -> None:
         if 0 < self._arena.expiry <= time.monotonic_ns():
@@ -437,15 +444,18 @@ class Trouble:
 
     def __init__(self) -> None:
         self.count = 0
+        self.waiting = False  # no attempt since the last failure
         self._until = 0.0
 
     def add(self) -> None:
         pause = min(1.0, 0.05 * 2**self.count) if self.count < PATIENCE else 30.0
         self._until = time.monotonic() + pause
         self.count += 1
+        self.waiting = True
 
     def over(self) -> None:
         self.count = 0
+        self.waiting = False
         self._until = 0.0
 
     def pause(self) -> float:

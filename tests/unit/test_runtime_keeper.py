@@ -1,0 +1,44 @@
+"""How long the keeper sleeps."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from plasmid.runtime import keeper
+
+
+def sleeper(expiry: int) -> keeper.Keeper:
+    """A keeper that is asked for its timeout only."""
+    made = keeper.Keeper.__new__(keeper.Keeper)
+    made._trouble = keeper.Trouble()
+    made._arena = SimpleNamespace(expiry=expiry)  # type: ignore[assignment]
+    return made
+
+
+def test_without_anything_to_come_it_sleeps_for_ever() -> None:
+    assert sleeper(0)._timeout() is None
+
+
+def test_a_name_that_expired_since_the_loop_looked_is_not_slept_over() -> None:
+    """The time ran out between the look and the sleep: 0 left was taken for nothing to wait for,
+    and the memory came back with the next event only."""
+    assert sleeper(time.monotonic_ns() - 1)._timeout() == 1
+
+
+def test_an_attempt_that_came_due_since_the_loop_looked_is_not_slept_over() -> None:
+    waiting = sleeper(0)
+    waiting._trouble.add()
+    waiting._trouble._until = 0.0
+    assert waiting._timeout() == 1
+    waiting._trouble.waiting = False  # it has been made
+    assert waiting._timeout() is None
+
+
+@pytest.mark.parametrize("days", [24, 25, 10_000])
+def test_it_sleeps_no_longer_than_poll_can(days: int) -> None:
+    pause = sleeper(time.monotonic_ns() + days * 86400 * 10**9)._timeout()
+    assert pause is not None
+    assert 0 < pause < 2**31
