@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable
 from functools import cache
+from types import CodeType
 from typing import Any
 
 from .recipe import reduce_exception
 from .reducers import reduce_by_base
+
+_FILENAME = 10  # its place among the arguments of types.CodeType
 
 
 def is_importable(module: str | None) -> bool:
@@ -38,9 +42,9 @@ def pickler(
 
 def dumps(value: Any) -> bytes:
     """Pickle what consists of functions and classes for another process."""
-    import cloudpickle
-
-    return bytes(cloudpickle.dumps(value, protocol=5))
+    file = io.BytesIO()
+    _function_pickler_type()(file, 5).dump(value)
+    return file.getvalue()
 
 
 def dumps_function(function: Callable[..., Any]) -> bytes:
@@ -65,6 +69,23 @@ def loads_function(data: bytes) -> Callable[..., Any]:
 
 
 @cache
+def _function_pickler_type() -> Any:
+    """cloudpickle's, made at first need, but code keeps the name of its file: since version 3.1.2
+    that is taken away, and a traceback from another process would show no lines."""
+    import cloudpickle
+
+    theirs = cloudpickle.Pickler.dispatch_table[CodeType]
+
+    def _reduce_code(code: CodeType) -> Any:
+        rebuild, args = theirs(code)
+        at = _FILENAME
+        return rebuild, (*args[:at], "".join(code.co_filename), *args[at + 1 :])
+
+    table = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+    return type("FunctionPickler", (cloudpickle.Pickler,), {"dispatch_table": table})
+
+
+@cache
 def pickler_type() -> Any:
     """The class of pickler(); made at first need, since its base is cloudpickle's."""
     import cloudpickle
@@ -74,13 +95,13 @@ def pickler_type() -> Any:
             self, file: Any, reducers: dict[Any, Any], buffer_callback: Any, last_resort: Any
         ) -> None:
             self.last_resort = last_resort
-            theirs = cloudpickle.Pickler.dispatch_table
+            theirs = _function_pickler_type().dispatch_table
             # Before super().__init__: it is there that the C pickler looks for this attribute.
             self.dispatch_table = {**theirs, **reducers, io.TextIOWrapper: _reduce_file}
             super().__init__(file, 5, buffer_callback)
 
         def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, BaseException):
+            if isinstance(value, BaseException) and type(value) not in self.dispatch_table:
                 return self.reduce_exception(value)
             found = NotImplemented
             if type(value) not in self.dispatch_table:
