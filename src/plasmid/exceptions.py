@@ -123,6 +123,9 @@ ref_types: set[type] = set()
 """Classes of references. A RayTaskError pickles those in its cause beside it, so that whoever
 stores the error sees what it refers to."""
 
+user_reducers: dict[type, Callable[[Any], Any]] = {}
+"""How the user wants instances of exactly these classes pickled, errors among them."""
+
 _CHAIN = 50
 """So many errors of a chain of causes and contexts travel; the text has all."""
 
@@ -682,7 +685,11 @@ def _dumps(value: object) -> tuple[bytes, list[Any]]:
         return len(refs) - 1
 
     file = io.BytesIO()
-    pickler = cloudpickle.Pickler(file)
+    kind = cloudpickle.Pickler
+    if user_reducers:
+        table = {**kind.dispatch_table, **user_reducers}
+        kind = type(kind.__name__, (kind,), {"dispatch_table": table})
+    pickler = kind(file)
     pickler.persistent_id = position
     _guarded(pickler.dump, value)
     return file.getvalue(), refs
@@ -709,9 +716,13 @@ def _guarded(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def _rebuilds_itself(kind: type[BaseException]) -> bool:
-    """Whether `kind` says itself how it is pickled; else its constructor would be guessed at."""
+    """Whether it is said how `kind` is pickled; else its constructor would be guessed at."""
+    import copyreg
+
     return (
-        type(kind.__reduce__) is not MethodDescriptorType
+        kind in user_reducers
+        or kind in copyreg.dispatch_table
+        or type(kind.__reduce__) is not MethodDescriptorType
         or kind.__reduce_ex__ is not object.__reduce_ex__
         or kind.__setstate__ is not BaseException.__setstate__
         or getattr(kind, "__getstate__", None) is not getattr(BaseException, "__getstate__", None)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import threading
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from support import Gate, run_program
 
@@ -98,6 +102,68 @@ def test_what_is_no_serializer_is_refused() -> None:
         util.register_serializer(5, serializer=id, deserializer=id)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="deserializer must be callable"):
         util.register_serializer(Locked, serializer=id, deserializer=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="class"):
+        util.deregister_serializer(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "cls", [type(None), bool, int, str, bytes, bytearray, list, dict, type, plasmid.ObjectRef]
+)
+def test_a_class_of_which_no_pickler_asks_how_is_refused(cls: type) -> None:
+    with pytest.raises(TypeError, match="in its own way"):
+        util.register_serializer(cls, serializer=id, deserializer=id)
+    assert plasmid.get(plasmid.put([1, None, True])) == [1, None, True]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(3), pa.table({"a": [1]}), pd.DataFrame({"a": [1]}), memoryview(b"x"), KeyError("k")],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_users_serializer_goes_before_ours_and_ours_comes_back(value: Any) -> None:
+    cls = type(value)
+    kind = plasmid.explain(plasmid.put(value)).kind
+    util.register_serializer(cls, serializer=lambda _: "theirs", deserializer=lambda it: (it,))
+    try:
+        assert plasmid.get(plasmid.put(value)) == ("theirs",)
+        assert plasmid.get(plasmid.put([value])) == [("theirs",)]
+    finally:
+        util.deregister_serializer(cls)
+    assert type(plasmid.get(plasmid.put(value))) is cls
+    assert plasmid.explain(plasmid.put(value)).kind == kind
+    assert type(plasmid.get(plasmid.put([value]))[0]) is cls
+
+
+class Refused(Exception):
+    def __init__(self, what: str, lock: Any) -> None:
+        super().__init__(what)
+        self.lock = lock
+
+
+def test_an_exception_with_a_serializer_is_raised_as_that_made_it() -> None:
+    util.register_serializer(
+        Refused, serializer=lambda error: error.args[0], deserializer=lambda it: Refused(it, "new")
+    )
+
+    @plasmid.remote
+    def refuse() -> None:
+        raise Refused("no", threading.Lock())
+
+    try:
+        assert plasmid.get(plasmid.put(Refused("no", 1))).lock == "new"
+        with pytest.raises(Refused) as caught:
+            plasmid.get(refuse.remote())
+        assert caught.value.cause.lock == "new"  # type: ignore[attr-defined]
+    finally:
+        util.deregister_serializer(Refused)
+
+
+def test_a_copyreg_entry_of_an_exception_is_used() -> None:
+    copyreg.pickle(Refused, lambda error: (Refused, (error.args[0], "copyreg")))
+    try:
+        assert plasmid.get(plasmid.put([Refused("no", 1)]))[0].lock == "copyreg"
+    finally:
+        del copyreg.dispatch_table[Refused]
 
 
 def test_results_come_as_they_are_ready(gate: Gate) -> None:
@@ -142,3 +208,17 @@ def test_a_function_is_mapped_over_items_with_a_bound() -> None:
     assert list(util.map_unordered(double, [])) == []
     with pytest.raises(ValueError, match="backpressure_size"):
         util.map_unordered(double, [1], backpressure_size=1)
+
+
+def test_bad_sizes_and_functions_are_refused_before_anything_runs() -> None:
+    @plasmid.remote
+    def same(i: int) -> int:
+        return i
+
+    for size, error in ((0, ValueError), (2.5, TypeError), ("3", TypeError), (True, TypeError)):
+        with pytest.raises(error, match="chunk_size"):
+            util.as_completed([], chunk_size=size)  # type: ignore[arg-type]
+        with pytest.raises(error, match="chunk_size"):
+            util.map_unordered(same, [1], chunk_size=size)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="remote function"):
+        util.map_unordered(abs, [1])

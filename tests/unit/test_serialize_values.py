@@ -26,6 +26,7 @@ from serialize_store import lies_in, round_trip, stored
 
 from plasmid import serialize
 from plasmid.exceptions import ObjectCorruptedError, RayTaskError
+from plasmid.serialize import custom
 from plasmid.serialize.layout import Stream
 
 
@@ -326,13 +327,21 @@ def test_copyreg_registrations_are_honoured_also_later_ones() -> None:
 
 
 def test_registered_reducer_is_used() -> None:
-    serialize.register_reducer(threading.Event, lambda value: (str, ("an event",)))
+    custom.register(threading.Event, lambda value: "an event", str)
     try:
         assert round_trip({"e": threading.Event()}) == {"e": "an event"}
     finally:
-        serialize.deregister_reducer(threading.Event)
+        custom.deregister(threading.Event)
     with pytest.raises(TypeError, match="lock"):
         round_trip({"e": threading.Event()})
+
+
+def test_code_keeps_the_name_of_its_file() -> None:
+    """cloudpickle 3.1.2 took it away: tracebacks of tasks showed no lines."""
+    local = lambda: 1  # noqa: E731
+    loaded = serialize.loads_function(serialize.dumps_function(local))
+    assert loaded.__code__.co_filename == __file__
+    assert round_trip([local])[0].__code__.co_filename == __file__
 
 
 def test_module_registered_with_cloudpickle_goes_by_value() -> None:

@@ -32,7 +32,7 @@ from __future__ import annotations
 from .by_value import dumps_function, loads_function
 from .inspect import Explanation, describe, explain_small
 from .layout import Plan, Writer
-from .reducers import deregister_reducer, register_reducer, register_ref_type
+from .reducers import register_reducer, register_ref_type
 from .sharing import use_store
 from .value import body, in_place_buffer_header, load, plan
 
@@ -41,7 +41,6 @@ __all__ = [
     "Plan",
     "Writer",
     "body",
-    "deregister_reducer",
     "describe",
     "dumps_function",
     "explain_small",

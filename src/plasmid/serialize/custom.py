@@ -10,9 +10,18 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Any
 
+from plasmid.exceptions import ref_types
+
 from . import by_value, failure, reducers
+
+# What the C pickler writes without a look at any table, and what is pickled by name or by value.
+_FIXED = {
+    *(type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset, type),
+    *(FunctionType, pickle.PickleBuffer),
+}
 
 _registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 
@@ -20,15 +29,21 @@ _registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 def register(
     cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
 ) -> None:
-    """Store values of exactly `cls` as deserializer(serializer(value)) from now on, here."""
+    """Store values of exactly `cls` as deserializer(serializer(value)) from now on, here. TypeError
+    for classes of which no pickler asks how."""
+    if cls in _FIXED or cls in ref_types:
+        raise TypeError(
+            f"register_serializer: a {cls.__name__} is always stored in its own way; register a "
+            "class derived from it"
+        )
     _registered[cls] = serializer, deserializer
-    reducers.register_reducer(cls, partial(_reduce, serializer, deserializer))
+    reducers.register_users(cls, partial(_reduce, serializer, deserializer))
 
 
 def deregister(cls: type) -> None:
     """Store values of `cls` as if nothing had been registered. No effect if nothing was."""
     if _registered.pop(cls, None):
-        reducers.deregister_reducer(cls)
+        reducers.deregister_users(cls)
 
 
 def is_any() -> bool:

@@ -98,7 +98,8 @@ class _Job(pickle.Pickler):
         if not issubclass(cls, _SPECIAL):
             return reducers.reduce_by_base(value)
         if isinstance(value, BaseException):
-            return reduce_exception(value)
+            known = type(value) in self.dispatch_table
+            return NotImplemented if known else reduce_exception(value)
         if not by_value.is_importable(value.__module__):
             raise pickle.PicklingError(f"{value.__module__} cannot be imported elsewhere")
         return NotImplemented

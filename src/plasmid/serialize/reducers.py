@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from plasmid.exceptions import ref_types
+from plasmid.exceptions import ref_types, user_reducers
 
 from . import sharing
 from .layout import Stream
@@ -32,10 +32,17 @@ def register_reducer(cls: type, reducer: Reducer) -> None:
     _version = object()
 
 
-def deregister_reducer(cls: type) -> None:
-    """Forget the reducer of `cls`, if there is one."""
+def register_users(cls: type, reducer: Reducer) -> None:
+    """The same for a reducer that the user wants instead of ours, and of the planner."""
     global _version
-    _reducers.pop(cls, None)
+    user_reducers[cls] = reducer
+    _version = object()
+
+
+def deregister_users(cls: type) -> None:
+    """Forget the user's reducer of `cls`, if there is one."""
+    global _version
+    user_reducers.pop(cls, None)
     _version = object()
 
 
@@ -74,7 +81,7 @@ def version() -> object:
 def table(reduce_ref: Reducer) -> dict[Any, Any]:
     """The dispatch table of one pickler, which reduces references in its own way."""
     refs = dict.fromkeys(ref_types, reduce_ref)
-    return {**copyreg.dispatch_table, **_reducers, **refs}
+    return {**copyreg.dispatch_table, **_reducers, **user_reducers, **refs}
 
 
 def _reduce_memoryview(view: memoryview) -> Any:

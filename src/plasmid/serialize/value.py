@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from plasmid.exceptions import user_reducers
+
 from . import pickled
 from .layout import (
     ARROW,
@@ -49,7 +51,10 @@ def plan(value: Any) -> Plan:
     """
     if _waiting:
         _meet_libraries()
-    return _planners.get(type(value), pickled.plan)(value)
+    kind = type(value)
+    if kind in user_reducers:
+        return pickled.plan(value)
+    return _planners.get(kind, pickled.plan)(value)
 
 
 def load(buffer: Bytes, refs: Sequence[Any] = (), writable: bool = False) -> Any:

@@ -29,8 +29,7 @@ def as_completed(
     GetTimeoutError if none becomes ready for `timeout` seconds. A failed task's error is raised
     when its turn comes.
     """
-    if chunk_size < 1:
-        raise ValueError(f"as_completed: chunk_size must be at least 1, not {chunk_size}")
+    _check_size("as_completed", "chunk_size", chunk_size)
     return _in_chunks(list(refs), chunk_size, yield_obj_refs, timeout, fetch_local)
 
 
@@ -65,16 +64,25 @@ def map_unordered(
     At most `backpressure_size` calls are under way (None: no limit), and `items` is not read
     further. Otherwise as `as_completed`.
     """
+    if not hasattr(fn, "remote"):
+        raise TypeError(f"map_unordered: expected a remote function, not {fn!r}")
+    _check_size("map_unordered", "chunk_size", chunk_size)
     if backpressure_size is None:
         backpressure_size = 1 << 62
-    if chunk_size < 1:
-        raise ValueError(f"map_unordered: chunk_size must be at least 1, not {chunk_size}")
+    _check_size("map_unordered", "backpressure_size", backpressure_size)
     if backpressure_size < chunk_size:
         raise ValueError(
             f"map_unordered: backpressure_size ({backpressure_size}) must be at least chunk_size "
             f"({chunk_size})"
         )
     return _map(fn, iter(items), backpressure_size, chunk_size, yield_obj_refs, timeout)
+
+
+def _check_size(operation: str, name: str, size: Any) -> None:
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f"{operation}: {name} must be a whole number, not {size!r}")
+    if size < 1:
+        raise ValueError(f"{operation}: {name} must be at least 1, not {size}")
 
 
 def _map(

@@ -22,7 +22,8 @@ def register_serializer(
     Ray's, the registration holds in the session's other processes, too: in tasks that begin from
     now on, and for sessions that this process starts later. Subclasses keep their own way.
 
-    TypeError if `cls` is no class, or something cannot be called or pickled.
+    TypeError if `cls` is no class, or one that pickle never asks about (int, str, list, dict,
+    functions, ...), or something cannot be called or pickled.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_serializer: expected a class, not {cls!r}")
@@ -33,5 +34,8 @@ def register_serializer(
 
 
 def deregister_serializer(cls: type) -> None:
-    """Undo `register_serializer`; no effect if nothing was registered."""
+    """Undo `register_serializer`; no effect if nothing was registered. TypeError if `cls` is no
+    class."""
+    if not isinstance(cls, type):
+        raise TypeError(f"deregister_serializer: expected a class, not {cls!r}")
     current.engine.deregister_serializer(cls)
