@@ -426,6 +426,30 @@ def test_a_reference_pickled_by_the_user_is_read_back_while_the_object_lives() -
         pickle.loads(data)
 
 
+def test_an_id_is_made_a_reference_while_the_object_lives() -> None:
+    ref = plasmid.put("value")
+    binary, text = ref.binary(), ref.hex()
+    again = plasmid.ObjectRef.from_binary(binary)
+    assert again == ref == plasmid.ObjectRef.from_hex(text)
+    del ref
+    assert plasmid.get(again) == "value"
+    del again
+    with pytest.raises(ObjectLostError, match=text):
+        plasmid.ObjectRef.from_binary(binary)
+    with pytest.raises(ObjectLostError, match="another session"):
+        plasmid.ObjectRef.from_binary(bytes(28))
+    for bad, error in ((text, TypeError), (None, TypeError), (b"short", ValueError)):
+        with pytest.raises(error):
+            plasmid.ObjectRef.from_binary(bad)  # type: ignore[arg-type]
+    for bad, error in ((binary, TypeError), ("xyz", ValueError), ("00", ValueError)):
+        with pytest.raises(error):
+            plasmid.ObjectRef.from_hex(bad)  # type: ignore[arg-type]
+
+
+def test_references_are_annotated_with_what_they_refer_to() -> None:
+    assert plasmid.ObjectRef[int].__args__ == (int,)  # type: ignore[attr-defined]
+
+
 @plasmid.remote
 def get_pickled(data: bytes) -> Any:
     return plasmid.get(pickle.loads(data))

@@ -548,7 +548,8 @@ cdef class Arena:
         while again(rc):
             with nogil:
                 rc = _c.pm_hold(a, _c.PM_WAIT, ref)
-        check(rc, "take a reference")
+        if rc:
+            check(rc, f"take a reference to ObjectRef({_id(self, ref).hex()})")
         return _new_ref(self, ref.slot, ref.generation)
 
     def ref_from_id(self, bytes binary):
@@ -560,7 +561,9 @@ cdef class Arena:
         if len(binary) != _c.PM_KEY:
             raise ValueError(f"an object id has {_c.PM_KEY} bytes, not {len(binary)}")
         if binary[:16] != self.session:
-            raise _exceptions.ObjectLostError("the object belongs to another session")
+            raise _exceptions.ObjectLostError(
+                f"ObjectRef({binary.hex()}) belongs to another session"
+            )
         memcpy(&slot, PyBytes_AS_STRING(binary) + 16, 4)
         memcpy(&ref.generation, PyBytes_AS_STRING(binary) + 20, 8)
         ref.slot = slot

@@ -30,7 +30,10 @@ cdef class ObjectRef:
     cdef object __weakref__
 
     def __init__(self, *args, **kwargs):
-        raise TypeError("an ObjectRef comes from put() or from a task, it cannot be made by hand")
+        raise TypeError(
+            "an ObjectRef comes from put() or from a task, it cannot be made by hand; from an id: "
+            "ObjectRef.from_binary(id)"
+        )
 
     def __dealloc__(self):
         if (
@@ -40,6 +43,29 @@ cdef class ObjectRef:
             and not _c.pm_is_inherited(self._arena._a)
         ):
             _c.pm_drop(self._arena._a, self.slot)
+
+    @classmethod
+    def from_binary(cls, binary):
+        """The reference whose id this is (`binary()`), in a process of the session while the object
+        lives. An id keeps nothing: ObjectLostError if the object is gone, or another session's."""
+        if not isinstance(binary, bytes):
+            raise TypeError(
+                f"ObjectRef.from_binary: expected bytes, not {type(binary).__name__}"
+            )
+        return _ref_from_id(binary)
+
+    @classmethod
+    def from_hex(cls, text):
+        """The reference whose id this is, as `hex()` gave it. As `from_binary`."""
+        if not isinstance(text, str):
+            raise TypeError(f"ObjectRef.from_hex: expected a string, not {type(text).__name__}")
+        return _ref_from_id(bytes.fromhex(text))
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        """`ObjectRef[int]`, for annotations."""
+        import types
+        return types.GenericAlias(cls, item)
 
     def binary(self):
         """The id: 28 bytes, unique in the session and beyond it."""
@@ -73,22 +99,6 @@ cdef class ObjectRef:
     def is_nil(self):
         """False: a reference always leads to an object."""
         return False
-
-    @staticmethod
-    def from_binary(bytes binary not None):
-        """The reference with the id that `binary()` gave, in a process of the session, while the
-        object lives. ObjectLostError, a LookupError, otherwise."""
-        return _ref_from_id(binary)
-
-    @staticmethod
-    def from_hex(str hex not None):
-        """The same for `hex()`."""
-        return _ref_from_id(bytes.fromhex(hex))
-
-    def __class_getitem__(cls, kind):
-        """`ObjectRef[int]` in annotations."""
-        from types import GenericAlias
-        return GenericAlias(cls, kind)
 
     def as_future(self, _internal=False):
         """An asyncio.Future of the running loop, which receives the value, or the exception."""
@@ -182,7 +192,8 @@ def set_current(arena):
 def _ref_from_id(bytes binary):
     if _current is None:
         raise _exceptions.SessionError(
-            "an ObjectRef can be unpickled only in a process that has joined the session"
+            "an id of an ObjectRef means something in processes of its session only: call "
+            "init(address=...) first"
         )
     return _current.ref_from_id(binary)
 

@@ -153,7 +153,10 @@ cdef class Running:
         """Of an entry that the task holds. Reading few bytes needs no reference of this process, a
         view does."""
         cdef _c.pm_view view
-        check(_c.pm_look(self._arena._a, slot, &view), "read what a task takes")
+        cdef int rc = _c.pm_look(self._arena._a, slot, &view)
+        if rc == _c.PM_EFREED:
+            raise _freed(self._arena, slot)
+        check(rc, "read what a task takes")
         holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(
             _c.pm_ref_of(self._arena._a, slot)
         )
