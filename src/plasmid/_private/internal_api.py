@@ -34,5 +34,6 @@ def memory_summary(
     `stats_only`: the line of totals. `num_entries`: so many objects (default 100). Ray's other
     arguments choose among tables that do not exist here.
     """
-    text = current.get_engine().memory_summary(100 if num_entries is None else num_entries)
+    most = 0 if stats_only else 100 if num_entries is None else num_entries
+    text = current.get_engine().memory_summary(most)
     return text.partition("\n")[0] if stats_only else text

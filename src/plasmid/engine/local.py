@@ -504,7 +504,7 @@ class LocalEngine(Engine):
         }
 
     def memory_summary(self, limit: int) -> str:
-        return memory.as_text(memory.survey(self._arena), limit)
+        return memory.as_text(memory.survey(self._arena, limit), limit)
 
     def address_info(self) -> dict[str, Any]:
         return {

@@ -21,8 +21,9 @@ _KINDS = {
 _CYCLES_SHOWN = 10
 
 
-def survey(arena: core.Arena) -> dict[str, Any]:
-    """All objects, largest first, and totals; as plain values that JSON can carry.
+def survey(arena: core.Arena, limit: int | None = None) -> dict[str, Any]:
+    """The objects, largest first, at most `limit`, and totals of all; as plain values that JSON can
+    carry.
 
     "objects": for each "id", "state", "size" (bytes of the value), "bytes" (of its block), "where",
     "type", "site" (where it was made, if recorded), "held_by" (a list of texts), "pinned_by"
@@ -37,13 +38,14 @@ def survey(arena: core.Arena) -> dict[str, Any]:
     stats = arena.stats()
     found = arena.objects()
     inside = _contained(arena, found)
-    holders: dict[bytes, list[str]] = {}
+    found.sort(key=lambda each: (-each.bytes, -each.size))
+    shown = found if limit is None else found[:limit]  # to look at one takes longer than the rest
+    holders: dict[bytes, list[str]] = {each.id: [] for each in shown}
     for outer, ids in inside.items():
-        for inner in ids:  # each once
-            holders.setdefault(inner, []).append(f"contained in {outer.hex()}")
-    objects = [_describe(arena, each, named, holders.get(each.id, [])) for each in found]
-    objects.sort(key=lambda each: (-each["bytes"], -each["size"]))
-    in_objects = sum(each["bytes"] for each in objects)
+        for inner in holders.keys() & ids:
+            holders[inner].append(f"contained in {outer.hex()}")
+    objects = [_describe(arena, each, named, holders[each.id]) for each in shown]
+    in_objects = sum(each.bytes for each in found)
     free = stats["heap_free"]
     return {
         "objects": objects,
@@ -57,7 +59,7 @@ def survey(arena: core.Arena) -> dict[str, Any]:
             "fragmentation": 1 - stats["heap_largest"] / free if free else 0.0,
             "object_bytes": in_objects,
             "task_table_bytes": max(0, stats["heap_used"] - in_objects),
-            "objects": len(objects),
+            "objects": len(found),
             "pending_tasks": stats["tasks"],
             "clients": stats["clients"],
         },
