@@ -66,6 +66,11 @@ def put(
     if _owner is not None or _tensor_transport not in (None, "object_store"):
         _refuse_put_option(_owner)
     if name is None:
+        if lifetime != "session":
+            raise ValueError(
+                "put: lifetime is that of a name; without one an object lives as long as there is "
+                "a reference to it"
+            )
         return engine.put(value)
     return _put_named(value, name, lifetime)
 
@@ -268,7 +273,7 @@ def _put_named(value: Any, name: str, lifetime: Any) -> ObjectRef:
     elif not 0 < float(lifetime) < float("inf"):
         raise ValueError(f"put: a lifetime in seconds must be positive and finite, not {lifetime}")
     else:
-        lifetime = float(lifetime)
+        lifetime = min(float(lifetime), 1e9)  # 30 years in ns fit the record, longer ones may not
     engine = current.get_engine()
     ref = engine.put(value)
     engine.give_name(ref, name, lifetime)
@@ -313,12 +318,20 @@ def seconds(operation: str, timeout: Any) -> float | None:
         raise TypeError(
             f"{operation}: timeout must be a number of seconds or None, not {_brief(timeout)}"
         )
-    seconds = float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:  # an int beyond all floats
+        seconds = float("inf") if timeout > 0 else -1.0
     if not seconds >= 0:
         raise ValueError(f"{operation}: timeout must not be negative or NaN, got {timeout!r}")
     return None if seconds == float("inf") else seconds
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
+    import reprlib
+
+    # Of a list or dict it shows the beginning, whatever its length, and it survives any __repr__.
+    shown = reprlib.Repr()
+    shown.maxother = shown.maxstring = shown.maxlong = 200
+    text = shown.repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support import Gate, arena, run_program, until
 
 import plasmid
-from plasmid.exceptions import ObjectCorruptedError, SealTimeoutError
+from plasmid.exceptions import ObjectCorruptedError, ObjectStoreFullError, SealTimeoutError
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -379,6 +379,29 @@ def test_empty_like_takes_after_its_prototype() -> None:
     other = plasmid.empty_like([[1, 2]], dtype="i2", shape=(5,))
     assert other.shape == (5,)
     assert other.dtype == "i2"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error"),
+    [
+        (-1, float, ValueError),
+        ("a", float, TypeError),
+        ((2, "a"), float, TypeError),
+        (2.5, float, TypeError),
+        (1 << 62, float, ValueError),
+        ((1 << 40, 1 << 40), float, ValueError),
+        (3, "nonsense", TypeError),
+    ],
+)
+def test_the_error_of_a_bad_shape_or_dtype_says_where(shape, dtype, error) -> None:
+    with pytest.raises(error, match=r"^empty: "):
+        plasmid.empty(shape, dtype)
+
+
+def test_no_number_of_bytes_is_too_large_for_a_clear_error() -> None:
+    for nbytes in (1 << 59, 1 << 63, 1 << 64, 10**30):
+        with pytest.raises(ObjectStoreFullError):
+            plasmid.create(nbytes)
 
 
 def test_bad_input_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 from support import Gate, arena, until
 
 import plasmid
+from plasmid._core import core
 from plasmid._private import internal_api
 from plasmid.engine import memory
 from plasmid.exceptions import ObjectExistsError, ObjectFreedError, ObjectLostError
@@ -98,6 +99,23 @@ def test_later_expiry_does_not_hide_an_earlier_one() -> None:
     until(lambda: len(arena().kept()) == 1, "the name does not go")
     assert plasmid.list_named_objects() == ["later"]
     plasmid.put(1, name="sooner")
+
+
+def test_a_name_given_for_years_does_not_end_the_keeper() -> None:
+    """Its poll() was given more milliseconds than an int holds."""
+    (before,) = (each.pid for each in arena().clients() if each.kind == core.KEEPER)
+    plasmid.put(1, name="later", lifetime=datetime.timedelta(days=10_000))
+    plasmid.put(1, name="even later", lifetime=1e300)
+    plasmid.put(1, name="sooner", lifetime=0.1)
+    until(lambda: len(arena().kept()) == 2, "the name does not go")
+    assert plasmid.list_named_objects() == ["even later", "later"]
+    assert [each.pid for each in arena().clients() if each.kind == core.KEEPER] == [before]
+
+
+@pytest.mark.parametrize("lifetime", ["detached", 5, None, "for ever"])
+def test_a_lifetime_needs_a_name(lifetime: Any) -> None:
+    with pytest.raises(ValueError, match="that of a name"):
+        plasmid.put(1, lifetime=lifetime)
 
 
 def test_a_close_name_is_suggested() -> None:
@@ -205,6 +223,18 @@ def test_who_waits_for_a_freed_argument_fails_with_it(gate: Gate) -> None:
     with pytest.raises(ObjectFreedError):
         plasmid.get(used)
     gate.open()
+
+
+def test_the_error_of_a_task_whose_argument_was_freed_names_it() -> None:
+    ref = plasmid.put(np.zeros(MB))
+    plasmid.free(ref)
+
+    @plasmid.remote
+    def use(array: Any) -> None:
+        pass
+
+    with pytest.raises(ObjectFreedError, match=ref.hex()):
+        plasmid.get(use.remote(ref))
 
 
 def test_objects_that_keep_each_other_are_freed(gate: Gate) -> None:

@@ -97,7 +97,15 @@ def test_get_of_a_container_with_another_value_is_a_type_error(
 
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
-    [(None, None), (-1, None), (0, 0.0), (2, 2.0), (Fraction(1, 2), 0.5), (float("inf"), None)],
+    [
+        (None, None),
+        (-1, None),
+        (0, 0.0),
+        (2, 2.0),
+        (10**400, None),
+        (Fraction(1, 2), 0.5),
+        (float("inf"), None),
+    ],
 )
 def test_get_hands_the_timeout_down_in_seconds(
     engine: FakeEngine, timeout: Any, seconds: float | None
@@ -112,6 +120,7 @@ def test_get_hands_the_timeout_down_in_seconds(
     [
         (-0.5, ValueError),
         (-2, ValueError),
+        (-(10**400), ValueError),
         (float("nan"), ValueError),
         ("1", TypeError),
         ([], TypeError),
@@ -122,6 +131,20 @@ def test_get_refuses_a_timeout_that_is_none(
 ) -> None:
     with pytest.raises(kind, match="get: timeout"):
         plasmid.get(plasmid.put(1), timeout=timeout)
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError("mute")
+
+
+def test_what_cannot_be_shown_is_refused_like_anything_else(engine: FakeEngine) -> None:
+    with pytest.raises(ValueError, match="Mute"):
+        plasmid.get(Mute())
+    with pytest.raises(TypeError, match="Mute"):
+        plasmid.get([Mute()])
+    with pytest.raises(TypeError, match="Mute"):
+        plasmid.wait([Mute()])  # type: ignore[list-item]
 
 
 def test_get_takes_the_timeout_by_name_only(engine: FakeEngine) -> None:

@@ -8,6 +8,7 @@ lease of that process. Whoever has none but its own may seal it.
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from plasmid import serialize
@@ -29,7 +30,12 @@ def empty(arena: core.Arena, shape: Any, dtype: Any, order: str) -> np.ndarray[A
 
     from plasmid.serialize.tensor import in_place_header
 
-    like = np.broadcast_to(np.empty((), dtype), shape)  # numpy's own reading of both
+    try:
+        sides = tuple(map(index, (shape,) if np.ndim(shape) == 0 else shape))
+        like = np.broadcast_to(np.empty((), dtype), sides)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"empty: {error}") from None
     if like.dtype.hasobject:
         raise TypeError(
             f"empty: items of dtype {like.dtype} are Python objects, which stay in one process"
