@@ -133,15 +133,15 @@ def test_the_summary_is_text() -> None:
 
 
 def test_only_the_objects_that_are_shown_are_looked_into(monkeypatch) -> None:
-    refs = [plasmid.put(np.zeros(100)) for _ in range(50)]
-    outer = plasmid.put([refs, np.zeros(1000)])
+    refs = [plasmid.put(np.zeros(20_000)) for _ in range(50)]
+    outer = plasmid.put([refs, np.zeros(50_000)])
     looked_into: list[object] = []
     look = memory._type_of
     monkeypatch.setattr(memory, "_type_of", lambda *of: looked_into.append(of) or look(*of))
     report = memory.survey(arena(), 3)
     assert len(looked_into) == len(report["objects"]) == 3
     assert report["objects"][0]["id"] == outer.hex()
-    assert report["objects"][1]["held_by"][-1] == f"contained in {outer.hex()}"
+    assert f"contained in {outer.hex()}" in report["objects"][1]["held_by"]
     assert report["totals"]["objects"] >= 51
     assert f"... and {report['totals']['objects'] - 3} more objects" in memory.as_text(report, 3)
 
