@@ -174,6 +174,60 @@ def test_objects_of_local_classes_come_back_as_the_same_class() -> None:
     assert type(found) is Local
 
 
+@dataclass
+class Base:
+    a: int = 0
+
+
+def slotted() -> list[Any]:
+    """Objects of classes that no other process can import."""
+
+    class Plain:
+        __slots__ = ("a",)
+
+    class OneName:
+        __slots__ = "a"
+
+    class Derived(Plain):
+        __slots__ = ("b",)
+
+    class Weak:
+        __slots__ = ("__weakref__", "a")
+
+    class Open:
+        __slots__ = ("__dict__", "a")
+
+    class BesideADict(Base):
+        __slots__ = ("b",)
+
+    @dataclass(slots=True)
+    class Data:
+        a: int
+
+    @dataclass(slots=True, frozen=True)
+    class Frozen:
+        a: int = 1
+
+    kinds: list[Any] = [Plain, OneName, Derived, Weak, Open, BesideADict]
+    made = [kind() for kind in kinds]
+    for each in made:
+        each.a = 1
+    return [*made, Data(1), Frozen(1)]
+
+
+@pytest.mark.parametrize("value", slotted(), ids=lambda value: type(value).__name__)
+def test_an_object_with_slots_comes_back_from_a_task(value: Any) -> None:
+    @plasmid.remote
+    def same(value: Any) -> Any:
+        assert hasattr(value, "__dict__") is has_dict
+        return value
+
+    has_dict = hasattr(value, "__dict__")
+    found = plasmid.get(same.remote(value))
+    assert type(found) is type(value)
+    assert found.a == 1
+
+
 def test_functions_and_lambdas_can_be_put() -> None:
     step = 3
     assert plasmid.get(plasmid.put(lambda x: x + step))(1) == 4

@@ -15,6 +15,7 @@ from .recipe import reduce_exception
 from .reducers import reduce_by_base
 
 _FILENAME = 10  # its place among the arguments of types.CodeType
+_NAMESPACE = 3  # among those of cloudpickle's class maker
 
 
 def is_importable(module: str | None) -> bool:
@@ -70,19 +71,42 @@ def loads_function(data: bytes) -> Callable[..., Any]:
 
 @cache
 def _function_pickler_type() -> Any:
-    """cloudpickle's, made at first need, but code keeps the name of its file: since version 3.1.2
-    that is taken away, and a traceback from another process would show no lines."""
+    """cloudpickle's, made at first need, with what its versions 3.1 leave out: code keeps the name
+    of its file (else a traceback from another process shows no lines), a class its slots (else its
+    objects come with a __dict__, and go back to nobody who has none)."""
     import cloudpickle
 
-    theirs = cloudpickle.Pickler.dispatch_table[CodeType]
+    theirs = cloudpickle.Pickler.dispatch_table
+    reduce_code = theirs[CodeType]
+    table = ChainMap({CodeType: lambda code: _named(code, *reduce_code(code))}, theirs)
 
-    def _reduce_code(code: CodeType) -> Any:
-        rebuild, args = theirs(code)
-        at = _FILENAME
-        return rebuild, (*args[:at], "".join(code.co_filename), *args[at + 1 :])
+    class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table = table
 
-    table = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
-    return type("FunctionPickler", (cloudpickle.Pickler,), {"dispatch_table": table})
+        def reducer_override(self, value: Any) -> Any:
+            reduced = super().reducer_override(value)
+            if (
+                isinstance(value, type)
+                and "__slots__" in vars(value)
+                and isinstance(reduced, tuple)
+                and reduced[0].__name__ == "_make_skeleton_class"
+            ):
+                return _slotted(value, *reduced)
+            return reduced
+
+    return FunctionPickler
+
+
+def _named(code: CodeType, rebuild: Any, args: tuple[Any, ...]) -> Any:
+    at = _FILENAME
+    return rebuild, (*args[:at], "".join(code.co_filename), *args[at + 1 :])
+
+
+def _slotted(cls: type, make: Any, args: tuple[Any, ...], *state: Any) -> Any:
+    """How to make a class, its slots among what it is made with; elsewhere they have no effect."""
+    at = _NAMESPACE
+    with_slots = {**args[at], "__slots__": vars(cls)["__slots__"]}
+    return make, (*args[:at], with_slots, *args[at + 1 :]), *state
 
 
 @cache
@@ -90,12 +114,14 @@ def pickler_type() -> Any:
     """The class of pickler(); made at first need, since its base is cloudpickle's."""
     import cloudpickle
 
-    class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    base = _function_pickler_type()
+
+    class ByValuePickler(base):  # type: ignore[misc, valid-type]
         def __init__(
             self, file: Any, reducers: dict[Any, Any], buffer_callback: Any, last_resort: Any
         ) -> None:
             self.last_resort = last_resort
-            theirs = _function_pickler_type().dispatch_table
+            theirs = base.dispatch_table
             # Before super().__init__: it is there that the C pickler looks for this attribute.
             self.dispatch_table = {**theirs, **reducers, io.TextIOWrapper: _reduce_file}
             super().__init__(file, 5, buffer_callback)
