@@ -182,7 +182,7 @@ def wait(
             f"wait: num_returns must be from 1 to the number of refs, {len(ray_waitables)}, "
             f"but is {num_returns}"
         )
-    return engine.wait(ray_waitables, int(num_returns), timeout)
+    return engine.wait(_plain(ray_waitables), int(num_returns), timeout)
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
@@ -244,7 +244,7 @@ def _get_others(what: Any, timeout: float | None, writable: bool) -> Any:
     # too.
     if isinstance(what, list):
         if _all_refs(what, engine):
-            return engine.get(what, timeout, writable)
+            return engine.get(_plain(what), timeout, writable)
     elif isinstance(what, dict) and _all_refs(what.values(), engine):
         return dict(zip(what, engine.get(list(what.values()), timeout, writable), strict=True))
     if engine.is_resolved_argument(what):
@@ -299,6 +299,11 @@ def _all_refs(values: Any, engine: Engine) -> bool:
     # Stops at the first stranger: a resolved argument may be a list of millions.
     ref_type = engine.ref_type
     return all(type(value) is ref_type for value in values)
+
+
+def _plain(refs: list[ObjectRef]) -> list[ObjectRef]:
+    # The core takes lists only, no classes derived from it: those may do anything on access.
+    return refs if type(refs) is list else list(refs)
 
 
 def _refuse_element(values: Any, engine: Engine) -> NoReturn:

@@ -274,6 +274,15 @@ def test_get_of_a_dict_keeps_its_keys_in_order() -> None:
     assert list(found.items()) == [(3, 9), (1, 1), (2, 4), ("again", 1)]
 
 
+def test_a_list_of_a_class_derived_from_list_is_a_list() -> None:
+    class Refs(list[Any]):
+        pass
+
+    refs = Refs(plasmid.put(i) for i in range(3))
+    assert plasmid.get(refs) == [0, 1, 2]
+    assert plasmid.wait(refs, num_returns=3) == (list(refs), [])
+
+
 def test_get_of_nothing_is_nothing() -> None:
     assert plasmid.get([]) == []
     assert plasmid.get({}) == {}
