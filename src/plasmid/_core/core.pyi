@@ -2,14 +2,13 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from types import GenericAlias
 from typing import Any, Final, Generic, NamedTuple, Protocol, final, type_check_only
 
 from typing_extensions import TypeVar
 
-_T = TypeVar("_T", default=Any)
-
 from plasmid.ids import JobID, TaskID
+
+_T = TypeVar("_T", default=Any)
 
 DRIVER: Final[int]
 KEEPER: Final[int]
