@@ -129,16 +129,40 @@ static int open_rest(pm_arena *a)
     return a->local && a->mapped ? PM_OK : PM_ESYS;
 }
 
-static int format(pm_arena *a, const pm_header_shm *planned, uint64_t cpu_units)
+/* All is the machine's, bundle 0; GPUs are whole. */
+static int format_resources(pm_header_shm *h, const pm_total *totals, uint64_t n)
+{
+    static const char *const FIRST[] = {"CPU", "GPU", "memory"};
+    pm_bundle_shm *machine = &h->bundles[0];
+    uint64_t gpus = n > PM_GPU ? totals[PM_GPU].amount / PM_UNITS : 0;
+    if (n < 1 || n > PM_KINDS || gpus > PM_DEVICES)
+        return PM_EINVAL;
+    h->kinds = n > PM_CUSTOM ? n : PM_CUSTOM;
+    for (uint64_t k = 0; k < h->kinds; k++) {
+        const char *name = k < PM_CUSTOM ? FIRST[k] : totals[k].name;
+        if (strlen(name) >= PM_KIND_NAME)
+            return PM_EINVAL;
+        memcpy(h->kind_names[k], name, strlen(name) + 1);
+        h->total[k] = k == PM_GPU ? gpus * PM_UNITS : k < n ? totals[k].amount : 0;
+        machine->total[k].v = machine->free[k].v = h->total[k];
+    }
+    machine->devices.v = gpus == 64 ? UINT64_MAX : (UINT64_C(1) << gpus) - 1;
+    for (uint64_t i = 1; i + 1 < PM_BUNDLES; i++)
+        h->bundles[i].next.v = i + 2;
+    h->bundle_free.v = 2;
+    return PM_OK;
+}
+
+static int format(pm_arena *a, const pm_header_shm *planned, const pm_total *totals, uint64_t n)
 {
     pm_header_shm *h = a->h;
-    *h = *planned;
+    *h = *planned; /* also touches all of the header, so that no lock hold has to */
     h->version = PM_VERSION;
     h->fingerprint = fingerprint();
     h->pid_ns = pm__os_pid_namespace();
-    h->cpu_total = cpu_units;
-    h->cpu_free.v = cpu_units;
-    int rc = pm__os_random(h->session, sizeof h->session);
+    int rc = format_resources(h, totals, n);
+    if (!rc)
+        rc = pm__os_random(h->session, sizeof h->session);
     if (!rc)
         rc = pm_lock_init(&h->lock);
     if (rc)
@@ -151,7 +175,7 @@ static int format(pm_arena *a, const pm_header_shm *planned, uint64_t cpu_units)
     return PM_OK;
 }
 
-int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a)
+int pm__arena_create(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena *a)
 {
     pm_header_shm planned = {0};
     *a = (pm_arena){.fd = -1, .bell = -1};
@@ -162,7 +186,7 @@ int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a)
     if (!rc)
         rc = open_maps(a, planned.size);
     if (!rc)
-        rc = format(a, &planned, cpu_units);
+        rc = format(a, &planned, totals, n);
     if (rc)
         pm__arena_unmap(a);
     return rc;

@@ -72,8 +72,14 @@ typedef struct pm_arena {
     struct pm_arena *_Atomic heir;
 } pm_arena;
 
+/* So much of a resource. name: of at most PM_KIND_NAME - 1 bytes; of the first three it is fixed. */
+typedef struct {
+    const char *name;
+    uint64_t amount;
+} pm_total;
+
 /* A fresh arena in a memfd of its own. PM_ESYS, PM_EINVAL. */
-int pm__arena_create(uint64_t heap_bytes, uint64_t cpu_units, pm_arena *a);
+int pm__arena_create(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena *a);
 /* Map the arena behind fd. PM_ELAYOUT, PM_ENAMESPACE, PM_EGONE, PM_ESYS. */
 int pm__arena_attach(int fd, pm_arena *a);
 /* Whether forked children inherit the read-only map. As a rule they do not: who touches it after a

@@ -32,8 +32,12 @@ typedef struct {
     unsigned char *entries, *holds, *tasks, *keys; /* by record: flags */
     uint64_t listed_holds, entry_holds;
     uint64_t users[PM_SHAPES];
-    uint64_t blocks; /* bytes of the heap that records name */
-    uint64_t cpu;    /* units that tasks hold */
+    uint64_t blocks;                     /* bytes of the heap that records name */
+    uint64_t cpu;                        /* units that tasks hold */
+    uint64_t held[PM_BUNDLES][PM_KINDS]; /* by bundle: what tasks have of it */
+    uint64_t parts[PM_DEVICES];          /* units of each GPU that tasks or slices have */
+    uint64_t whole;                      /* mask of the GPUs that are somebody's as a whole */
+    uint64_t split;                      /* mask of those in use in parts */
 } survey;
 
 __attribute__((format(printf, 2, 3))) static int broken(survey *s, const char *format, ...)
@@ -419,6 +423,9 @@ static int check_queues(survey *s)
                  " after seq %" PRIu64,
                  t, pm__task(s->a, t - 1)->shape.v, pm__task(s->a, t - 1)->seq.v, i, seq);
         ready += n;
+        MUST((s->h->queued[i / 64].v >> i % 64 & 1) == (n != 0),
+             "queue %" PRIu64 ": %" PRIu64 " tasks, marked %" PRIu64, i, n,
+             s->h->queued[i / 64].v >> i % 64 & 1);
     }
     MUST(ready == s->h->ready.v, "%" PRIu64 " tasks in queues, %" PRIu64 " counted", ready,
          s->h->ready.v);
@@ -439,7 +446,8 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
     MUST(whole || state == PM_TASK_BUILDING || state == PM_TASK_FINISHING ||
              state == PM_TASK_ABANDONED,
          "task %" PRIu64 ": incomplete in state %" PRIu64, task, state);
-    MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING,
+    MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING ||
+             (state == PM_TASK_READY && pm__removed_group_of(s->a, task)),
          "task %" PRIu64 ": %" PRIu64 " results in state %" PRIu64, task, t->attached.v, state);
     MUST(t->serial.v > t->parent.v && t->serial.v <= s->h->serial.v,
          "task %" PRIu64 ": serial %" PRIu64 ", parent %" PRIu64 ", latest %" PRIu64, task,
@@ -496,20 +504,60 @@ static int count_refs(survey *s, uint64_t task, const pm_task_shm *t)
     return rc;
 }
 
+/* Each GPU once: as a whole, or in parts. */
+static int take_whole(survey *s, uint64_t devices, const char *what, uint64_t record)
+{
+    MUST(!(devices & s->whole), "%s %" PRIu64 ": GPUs %" PRIx64 ", of which %" PRIx64 " are taken",
+         what, record, devices, devices & s->whole);
+    s->whole |= devices;
+    return PM_OK;
+}
+
+/* What a task has, counted where it will come back to. */
+static int check_held(survey *s, uint64_t task, const pm_task_shm *t)
+{
+    const pm_shape_shm *q = &s->h->shapes[t->shape.v - 1];
+    uint64_t gpu = q->need[PM_GPU].v;
+    MUST((t->bundle.v != 0) == (t->state.v == PM_TASK_RUNNING) && t->bundle.v <= PM_BUNDLES,
+         "task %" PRIu64 ": state %" PRIu64 ", draws on bundle %" PRIu64, task, t->state.v,
+         t->bundle.v);
+    MUST(t->held.v == 0 || (t->held.v == q->need[PM_CPU].v && t->bundle.v),
+         "task %" PRIu64 ": state %" PRIu64 " holds %" PRIu64 " CPU units of %" PRIu64, task,
+         t->state.v, t->held.v, q->need[PM_CPU].v);
+    uint64_t n = (uint64_t)__builtin_popcountll(t->devices.v);
+    MUST(n == (!t->bundle.v || !gpu ? 0
+               : gpu < PM_UNITS     ? 1
+                                    : gpu / PM_UNITS),
+         "task %" PRIu64 ": needs %" PRIu64 " GPU units, has %" PRIu64 " devices", task, gpu, n);
+    s->cpu += t->held.v;
+    if (!t->bundle.v)
+        return PM_OK;
+    const pm_bundle_shm *from = pm__bundle(s->a, t->bundle.v);
+    MUST(from->group.v == q->group.v,
+         "task %" PRIu64 ": draws on group %" PRIu64 ", is of %" PRIu64, task, from->group.v,
+         q->group.v);
+    uint64_t *held = s->held[from->moved.v ? 0 : t->bundle.v - 1];
+    held[PM_CPU] += t->held.v;
+    for (uint64_t k = PM_CPU + 1; k < PM_KINDS; k++)
+        held[k] += q->need[k].v;
+    if (gpu >= PM_UNITS)
+        return take_whole(s, t->devices.v, "task", task);
+    if (gpu && (!from->slice.v || from->moved.v))
+        s->parts[__builtin_ctzll(t->devices.v)] += gpu;
+    return PM_OK;
+}
+
 static int check_task(survey *s, uint64_t task)
 {
     const pm_task_shm *t = pm__task(s->a, task - 1);
     bool large = t->nargs.v > PM_TASK_ARGS || t->nrets.v > PM_TASK_RETS;
     MUST(t->shape.v >= 1 && t->shape.v <= PM_SHAPES, "task %" PRIu64 ": shape %" PRIu64, task,
          t->shape.v);
-    uint64_t cpu = s->h->shapes[t->shape.v - 1].cpu.v - 1;
     s->users[t->shape.v - 1]++;
-    MUST(t->held.v == 0 || (t->held.v == cpu && t->state.v == PM_TASK_RUNNING),
-         "task %" PRIu64 ": state %" PRIu64 " holds %" PRIu64 " CPU units of %" PRIu64, task,
-         t->state.v, t->held.v, cpu);
-    s->cpu += t->held.v;
     MUST((t->table.v != 0) == large, "task %" PRIu64 ": table %" PRIx64, task, t->table.v);
     int rc = check_cursors(s, task, t);
+    if (!rc)
+        rc = check_held(s, task, t);
     if (!rc && large)
         rc = check_block(s, t->table.v,
                          t->nargs.v * sizeof(pm_arg_shm) + t->nrets.v * sizeof(pm_j64), "task",
@@ -527,9 +575,105 @@ static int check_tasks(survey *s)
         if (s->users[i] != s->h->shapes[i].users.v)
             rc = broken(s, "shape %" PRIu64 ": %" PRIu64 " users, %" PRIu64 " found", i,
                         s->h->shapes[i].users.v, s->users[i]);
-    MUST(rc || s->h->cpu_total == s->h->cpu_free.v + s->cpu,
-         "CPU: %" PRIu64 " units, %" PRId64 " free, %" PRIu64 " held", s->h->cpu_total,
-         (int64_t)s->h->cpu_free.v, s->cpu);
+    MUST(rc || s->h->cpu_used.v == s->cpu, "CPU: %" PRIu64 " units in use, %" PRIu64 " held",
+         s->h->cpu_used.v, s->cpu);
+    return rc;
+}
+
+/* ---- resources ------------------------------------------------------------------------------- */
+
+static int check_bundle(survey *s, uint64_t bundle)
+{
+    const pm_bundle_shm *b = pm__bundle(s->a, bundle);
+    for (uint64_t k = 0; k < PM_KINDS; k++)
+        MUST(b->total[k].v == b->free[k].v + s->held[bundle - 1][k],
+             "bundle %" PRIu64 ": of %s %" PRIu64 ", %" PRId64 " free, %" PRIu64 " held", bundle,
+             k < s->h->kinds ? s->h->kind_names[k] : "nothing", b->total[k].v,
+             (int64_t)b->free[k].v, s->held[bundle - 1][k]);
+    if (b->slice.v)
+        return PM_OK;
+    uint64_t free = PM_UNITS * (uint64_t)__builtin_popcountll(b->devices.v);
+    for (uint64_t d = 0; d < PM_DEVICES; d++)
+        if (b->partial.v >> d & 1)
+            free += s->h->left[d].v;
+    MUST(free == b->free[PM_GPU].v,
+         "bundle %" PRIu64 ": %" PRIu64 " GPU units free, its devices have %" PRIu64, bundle,
+         b->free[PM_GPU].v, free);
+    MUST(!(b->partial.v & s->split), "bundle %" PRIu64 ": parts of another's GPUs", bundle);
+    s->split |= b->partial.v;
+    return take_whole(s, b->devices.v | b->partial.v, "bundle", bundle);
+}
+
+/* A group's bundles; what it has reserved counts as held of the machine. */
+static int check_group(survey *s, uint64_t group, unsigned char *seen)
+{
+    const pm_group_shm *g = pm__group(s->a, group);
+    uint64_t n = 0, moved = 0, users = 0;
+    for (uint64_t b = g->first.v; b; b = pm__bundle(s->a, b)->next.v, n++) {
+        const pm_bundle_shm *r = pm__bundle(s->a, b);
+        MUST(b > 1 && b <= PM_BUNDLES && !seen[b - 1] && r->group.v == group,
+             "group %" PRIu64 ": bundle %" PRIu64 " is another's", group, b);
+        seen[b - 1] = 1;
+        moved += b == g->cursor.v && r->moved.v;
+        if (g->state.v == PM_GROUP_PENDING || r->moved.v)
+            continue;
+        if (g->state.v == PM_GROUP_REMOVED && g->cursor.v == 0)
+            continue; /* it was never reserved */
+        for (uint64_t k = 0; k < PM_KINDS; k++)
+            s->held[0][k] += r->total[k].v;
+        if (r->slice.v)
+            s->parts[r->slice.v - 1] += r->total[PM_GPU].v;
+        int rc = check_bundle(s, b);
+        if (rc)
+            return rc;
+    }
+    for (uint64_t i = 0; i < PM_SHAPES; i++)
+        if (s->h->shapes[i].group.v == group && s->h->shapes[i].serial.v == g->serial.v)
+            users += s->users[i];
+    MUST(n == g->count.v && moved == 0 && users == g->users.v,
+         "group %" PRIu64 ": %" PRIu64 " bundles of %" PRIu64 ", %" PRIu64 " users of %" PRIu64,
+         group, n, g->count.v, users, g->users.v);
+    MUST(g->state.v == PM_GROUP_REMOVED || (g->cursor.v == 0 && g->listed.v == 0),
+         "group %" PRIu64 ": state %" PRIu64 ", cursor %" PRIu64, group, g->state.v, g->cursor.v);
+    MUST(g->state.v != PM_GROUP_REMOVED || g->listed.v || g->users.v,
+         "group %" PRIu64 " is removed, unused and not free", group);
+    return PM_OK;
+}
+
+static int check_resources(survey *s)
+{
+    unsigned char seen[PM_BUNDLES] = {1};
+    uint64_t pending = 0, listed = 0, flagged = 0;
+    int rc = PM_OK;
+    for (uint64_t i = 1; !rc && i <= PM_GROUPS; i++)
+        if (pm__group(s->a, i)->state.v != PM_GROUP_FREE) {
+            pending += pm__group(s->a, i)->state.v == PM_GROUP_PENDING;
+            flagged += pm__group(s->a, i)->listed.v;
+            rc = check_group(s, i, seen);
+        }
+    for (uint64_t b = s->h->bundle_free.v; !rc && b; b = pm__bundle(s->a, b)->next.v) {
+        MUST(b <= PM_BUNDLES && !seen[b - 1], "bundle %" PRIu64 " is free, and in use", b);
+        seen[b - 1] = 1;
+    }
+    for (uint64_t b = 0; !rc && b < PM_BUNDLES; b++)
+        MUST(seen[b], "bundle %" PRIu64 " is nobody's", b + 1);
+    for (uint64_t g = s->h->removing.v; !rc && g; g = pm__group(s->a, g)->next.v)
+        MUST(++listed <= flagged, "too many groups on the list of those to remove, at %" PRIu64, g);
+    MUST(rc || (pending == s->h->pending.v && listed == flagged),
+         "groups: %" PRIu64 " pending, %" PRIu64 " counted; %" PRIu64 " listed, %" PRIu64
+         " flagged",
+         pending, s->h->pending.v, listed, flagged);
+    for (uint64_t k = 0; !rc && k < PM_KINDS; k++)
+        MUST(s->h->total[k] == s->h->bundles[0].total[k].v, "kind %" PRIu64 ": total", k);
+    if (!rc)
+        rc = check_bundle(s, 1);
+    uint64_t gpus = s->h->total[PM_GPU] / PM_UNITS,
+             all = gpus == 64 ? UINT64_MAX : (UINT64_C(1) << gpus) - 1;
+    MUST(rc || s->whole == all, "GPUs %" PRIx64 ", found %" PRIx64, all, s->whole);
+    for (uint64_t d = 0; !rc && d < gpus; d++)
+        MUST(s->parts[d] + (s->split >> d & 1 ? s->h->left[d].v : PM_UNITS) == PM_UNITS,
+             "GPU %" PRIu64 ": %" PRIu64 " units left, %" PRIu64 " in use", d, s->h->left[d].v,
+             s->parts[d]);
     return rc;
 }
 
@@ -577,8 +721,8 @@ static int check_heap(survey *s)
 
 static int check_all(survey *s)
 {
-    int (*const steps[])(survey *) = {check_pools,  check_clients,   check_entries, check_tasks,
-                                      compare_refs, check_directory, check_heap};
+    int (*const steps[])(survey *) = {check_pools,     check_clients, check_entries,   check_tasks,
+                                      check_resources, compare_refs,  check_directory, check_heap};
     int rc = PM_OK;
     for (size_t i = 0; rc == PM_OK && i < sizeof steps / sizeof *steps; i++)
         rc = steps[i](s);

@@ -27,8 +27,8 @@ static pm_stats stats_of(const pm_arena *a)
         .ready = h->ready.v,
         .workers = h->workers.v,
         .idle = h->idle_count.v,
-        .cpu_total = h->cpu_total,
-        .cpu_free = (int64_t)h->cpu_free.v,
+        .cpu_total = h->total[PM_CPU],
+        .cpu_free = (int64_t)h->bundles[0].free[PM_CPU].v,
         .repairs = pm_a64_load(&h->lock.repairs),
     };
     for (uint64_t i = 0; i < h->client_high.v; i++) {

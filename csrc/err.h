@@ -32,7 +32,8 @@
     X(-21, FREED, ObjectFreedError, "the object was freed")                                        \
     X(-22, LEASED, SealTimeoutError, "other processes can still write it")                         \
     X(-23, LEFT, SessionError, "this program has left the session: it called shutdown()")          \
-    X(-24, CANCELLED, TaskCancelledError, "the task was cancelled, and its process is to end")
+    X(-24, CANCELLED, TaskCancelledError, "the task was cancelled, and its process is to end")     \
+    X(-25, REMOVED, TaskPlacementGroupRemoved, "the placement group was removed")
 
 enum {
     PM_OK = 0,

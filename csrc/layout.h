@@ -14,7 +14,11 @@
  *                 + 1 if the header keeps it (boot, a kept key)
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
  *   entry.holders lists exactly its hold records
- *   cpu_free    = cpu_total - sum of task.held;  busy = clients with running tasks
+ *   busy        = clients with running tasks;  cpu_used = sum of task.held
+ *   of each kind of resource: a bundle's total = its free + what tasks that draw on it hold; of the
+ *                 machine (bundle 0) also + the totals of the bundles that groups have reserved.
+ *                 CPU counts as held only by who is not blocked, so its free may be below 0
+ *   each GPU is whole and free in one bundle, or in use in parts in one, or held whole by one task
  *   aside       = workers with aside = 1, none of which is idle or busy
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
@@ -35,7 +39,14 @@ enum {
     PM_TASK_RETS = 4,
     PM_TASK_NAME = 40,
     PM_TASK_INLINE = 160, /* bytes of packed arguments kept in the task */
-    PM_SHAPES = 32,
+    PM_KINDS = 16,        /* of resources */
+    PM_KIND_NAME = 64,
+    PM_UNITS = 10000, /* of a CPU, a GPU and custom resources; memory counts bytes */
+    PM_DEVICES = 64,  /* GPUs */
+    PM_SHAPES = 256,
+    PM_BUNDLES = 256,
+    PM_GROUPS = 64,
+    PM_GROUP_NAME = 64,
     PM_KEY = 28,
     PM_FAILURE = 1024,
 };
@@ -158,12 +169,14 @@ typedef struct {
     pm_j64 attached;
     pm_j64 retries;          /* [J] left; UINT64_MAX = without end */
     pm_j64 attempt;          /* [J] times it was started */
-    pm_j64 held;             /* [J] CPU units that it has from the pool at this moment */
+    pm_j64 held;             /* [J] CPU units that it has at this moment */
     pm_j64 table;            /* [J] heap block of arguments and results, if more than fit here */
     pm_j64 payload;          /* [J] entry of the packed arguments, if more than fit here */
     pm_j64 size;             /* [J] packed arguments' bytes */
     pm_j64 cancel;           /* [J] enum pm_cancel; its runner looks beside the lock, too: a hint */
-    uint64_t spare[5];       /* zero */
+    pm_j64 bundle;           /* [J] where the rest of its shape's needs is from; 0 = has none */
+    pm_j64 devices;          /* [J] mask of the GPUs that it has, whole or a part of one */
+    uint64_t spare[3];       /* zero */
     char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
     pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
@@ -191,11 +204,53 @@ enum pm_cancel {
     PM_CANCEL_TOLD = 8,  /* it has been interrupted: what it submits now is on purpose */
 };
 
-/* The ready queue of one resource shape. */
+enum pm_resource { PM_CPU, PM_GPU, PM_MEMORY, PM_CUSTOM };
+
+/* What tasks draw on: the machine, or what a placement group has reserved of it. GPUs are whole
+ * devices, or one slice of a device. */
 typedef struct {
-    pm_j64 cpu;        /* [J] units a task of it takes, + 1 */
-    pm_j64 head, tail; /* [J] */
-    pm_j64 users;      /* [J] tasks of this shape, in the queue or not; 0 = the shape may change */
+    pm_j64 next;            /* [J] of its group, or free list */
+    pm_j64 group;           /* [J] 0 = the machine's, or free */
+    pm_j64 moved;           /* [J] 1: the group is removed, what comes back is the machine's */
+    pm_j64 slice;           /* [J] device + 1 of which it has free[PM_GPU]; 0 = whole devices */
+    pm_j64 devices;         /* [J] mask of those that are free as a whole */
+    pm_j64 partial;         /* [J] mask of those in use in parts: header.left says what is left */
+    pm_j64 total[PM_KINDS]; /* [J] constant while it is in use */
+    pm_j64 free[PM_KINDS];  /* [J] signed: less than 0 when blocked tasks woke up in debt */
+} pm_bundle_shm;
+
+/* A placement group: some bundles, reserved together. */
+typedef struct {
+    pm_j64 state;             /* [J] enum pm_group_state */
+    pm_j64 serial;            /* [J] its number in the session: never another group's */
+    pm_j64 seq;               /* [J] order of arrival, among tasks too */
+    pm_j64 owner;             /* [J] client slot it goes with, + 1; 0 = stays until it is removed */
+    pm_j64 epoch;             /* [J] of that */
+    pm_j64 first;             /* [J] bundle */
+    pm_j64 count;             /* [J] of bundles */
+    pm_j64 never;             /* [J] 1: what it asks for cannot be on one machine */
+    pm_j64 how;               /* [J] strategy, a number for those who read it */
+    pm_j64 users;             /* [J] tasks whose shape names it */
+    pm_j64 listed;            /* [J] 1: on the list of those to clear up after */
+    pm_j64 next;              /* [J] on that list */
+    pm_j64 cursor;            /* [J] bundle that is given back next */
+    char name[PM_GROUP_NAME]; /* constant while it exists */
+} pm_group_shm;
+
+enum pm_group_state { PM_GROUP_FREE, PM_GROUP_PENDING, PM_GROUP_READY, PM_GROUP_REMOVED };
+
+/* What a task needs and from where, and the ready queue of all tasks that need the same. */
+typedef struct {
+    pm_j64 hash;           /* [J] of the needs and the place; 0 = never used */
+    pm_j64 head, tail;     /* [J] */
+    pm_j64 users;          /* [J] tasks of it, in the queue or not; 0 = it may become another */
+    pm_j64 kinds;          /* [J] mask of the needs that are not 0 */
+    pm_j64 group;          /* [J] 0 = of the machine */
+    pm_j64 serial;         /* [J] of the group */
+    pm_j64 bundle;         /* [J] 0 = any of the group's */
+    pm_j64 env;            /* [J] 0: any worker will do */
+    pm_j64 need[PM_KINDS]; /* [J] */
+    uint64_t pad[7];
 } pm_shape_shm;
 
 /* A key of the directory: 64 bytes. */
@@ -234,18 +289,25 @@ typedef struct {
     uint64_t pages;      /* [C] */
     uint64_t heap;       /* [C] */
     uint64_t heap_bytes; /* [C] */
-    uint64_t cpu_total;  /* [C] in 1/10000 CPU */
-    pm_a64 ending;       /* [A] 1: the session is over, nobody may attach */
-    pm_a64 expiry;       /* [A] ns: the keeper should look at kept objects then; 0 = never */
-    pm_a64 serializers;  /* [A] changes of the registry of custom serializers */
-    pm_a64 failed;       /* [A] 1: no worker can be started; `failure` says why, written before */
+    uint64_t kinds;      /* [C] of resources */
+    char kind_names[PM_KINDS][PM_KIND_NAME]; /* [C] */
+    uint64_t total[PM_KINDS];                /* [C] what the session has */
+    pm_a64 ending;                           /* [A] 1: the session is over, nobody may attach */
+    pm_a64 expiry;      /* [A] ns: the keeper should look at kept objects then; 0 = never */
+    pm_a64 serializers; /* [A] changes of the registry of custom serializers */
+    pm_a64 failed;      /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;
     pm_j64 client_high; /* [J] slots below it have been used */
     pm_j64 dying;       /* [J] entries whose last reference is gone */
     pm_j64 settling;    /* [J] sealed entries whose dependants have not all been told */
     pm_j64 finishing;   /* [J] tasks that have only to let go of what they hold */
-    pm_j64 cpu_free;    /* [J] signed: less than 0 when blocked tasks woke up in debt */
+    pm_j64 cpu_used;    /* [J] units that tasks hold, in debt or not */
+    pm_j64 pending;     /* [J] groups that wait to be reserved */
+    pm_j64 regroup;     /* [J] 1: one of them may fit now */
+    pm_j64 removing;    /* [J] removed groups to clear up after */
+    pm_j64 group_serial;
+    pm_j64 bundle_free; /* [J] free list */
     pm_j64 seq;         /* [J] */
     pm_j64 serial;      /* [J] of the latest task */
     pm_j64 ready;       /* [J] tasks in all queues */
@@ -257,7 +319,12 @@ typedef struct {
     pm_j64 called;      /* [J] idle worker that was woken and has not looked yet */
     pm_j64 called_at;   /* [J] ns */
     pm_j64 boot;        /* [J] entry of the session's configuration, held by the header */
+    pm_j64 shape_high;  /* [J] shapes below it have been used */
+    pm_j64 queued[PM_SHAPES / 64]; /* [J] bit per shape with ready tasks */
+    pm_j64 left[PM_DEVICES];       /* [J] units left of GPUs in use in parts */
     pm_shape_shm shapes[PM_SHAPES];
+    pm_bundle_shm bundles[PM_BUNDLES]; /* the first is the machine */
+    pm_group_shm groups[PM_GROUPS];
     pm_heap_shm heap_shm;
     pm_lock_shm lock;
 } pm_header_shm;
@@ -270,5 +337,6 @@ _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");
 _Static_assert(sizeof(pm_arg_shm) == 32, "two per cache line");
 _Static_assert(sizeof(pm_task_shm) == 576, "nine cache lines");
 _Static_assert(sizeof(pm_key_shm) == 64, "one cache line");
+_Static_assert(sizeof(pm_shape_shm) == 256, "four cache lines");
 
 #endif

@@ -29,10 +29,10 @@ static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm
     return rc;
 }
 
-int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
+int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out)
 {
     pm_arena *a = malloc(sizeof *a);
-    return a ? attached(a, pm__arena_create(heap_bytes, cpu_units, a), PM_DRIVER, -1, out)
+    return a ? attached(a, pm__arena_create(heap_bytes, totals, n, a), PM_DRIVER, -1, out)
              : PM_ESYS;
 }
 
@@ -137,16 +137,16 @@ int pm_retire(pm_arena *a)
     for (uint64_t at = pm__me(a)->holds.v; more && rc == PM_OK;) {
         while ((rc = pm__enter(&op, heir, PM_WAIT)) == PM_EAGAIN)
             ;
-        if (rc == PM_EGONE) {
-            rc = PM_OK; /* the session is over, and nobody will use what is given back */
-            break;
-        }
         if (rc)
             break;
         more = retire_some(&op, a->local, &at);
         pm_a64_store(&pm__me(a)->reserve, 0);
         rc = pm__done(&op);
     }
+    if (rc == PM_OK)
+        rc = pm__groups_leave(heir, a->slot, a->epoch);
+    if (rc == PM_EGONE)
+        rc = PM_OK; /* the session is over, and nobody will use what is given back */
     heir->local = a->local;
     heir->watch = a->watch;
     a->heir = heir;
@@ -171,7 +171,7 @@ bool pm_has_surplus(const pm_arena *a)
 {
     /* read beside the lock: if two workers leave upon one surplus, the keeper has one started
      * again */
-    return a->h->workers.v > (a->h->cpu_total + 9999) / 10000;
+    return a->h->workers.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
 }
 
 bool pm_is_inherited(const pm_arena *a)

@@ -5,7 +5,7 @@
  *   cancel.h  pm_cancel                             recover.h pm_sweep
  *   check.h   pm_check, pm_dump
  *   window.h  mappings of one object, for writing   survey.h  the objects, one by one
- *   guard.h   the thread that keeps the keeper alive
+ *   guard.h   the thread that keeps the keeper alive  group.h   placement groups
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
@@ -13,14 +13,16 @@
 
 #include "cancel.h"
 #include "check.h"
+#include "group.h"
 #include "guard.h"
 #include "os.h"
 #include "recover.h"
 #include "survey.h"
 #include "window.h"
 
-/* A fresh session's arena, with this process as its driver. */
-int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out);
+/* A fresh session's arena, with this process as its driver. totals: what tasks may use, CPU first,
+ * GPU, memory, then others by name. PM_EINVAL: more than PM_KINDS of them or PM_DEVICES GPUs. */
+int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out);
 /* Join the arena behind fd (which stays the caller's); driver_pidfd too. bell: eventfd of the
  * keeper, or -1. */
 int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out);

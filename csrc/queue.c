@@ -8,25 +8,12 @@ static pm_header_shm *header(const pm_op *op)
     return op->a->h;
 }
 
-/* Signed: less than 0 while blocked tasks that woke up are in debt. */
-static bool fits(const pm_header_shm *h, uint64_t cpu)
+/* Whether the shape has ready tasks, as pm__queue_pick() sees it. */
+static void mark(pm_op *op, uint64_t shape, bool queued)
 {
-    return cpu == 0 || (int64_t)h->cpu_free.v >= (int64_t)cpu;
-}
-
-uint64_t pm__shape_of(pm_op *op, uint64_t cpu_units)
-{
-    pm_shape_shm *shapes = header(op)->shapes;
-    uint64_t empty = 0;
-    for (uint64_t i = 0; i < PM_SHAPES; i++) {
-        if (shapes[i].cpu.v == cpu_units + 1)
-            return i + 1;
-        if (!empty && shapes[i].users.v == 0)
-            empty = i + 1;
-    }
-    if (empty)
-        pm_set(&op->a->lock, &shapes[empty - 1].cpu, cpu_units + 1);
-    return empty;
+    pm_j64 *word = &header(op)->queued[(shape - 1) / 64];
+    uint64_t bit = UINT64_C(1) << (shape - 1) % 64;
+    pm_set(&op->a->lock, word, queued ? word->v | bit : word->v & ~bit);
 }
 
 static void push_last(pm_op *op, pm_shape_shm *s, uint64_t task)
@@ -51,7 +38,10 @@ static void push_first(pm_op *op, pm_shape_shm *s, uint64_t task)
 
 void pm__queue_push(pm_op *op, uint64_t task, bool first)
 {
-    pm_shape_shm *s = &header(op)->shapes[pm__task(op->a, task - 1)->shape.v - 1];
+    uint64_t shape = pm__task(op->a, task - 1)->shape.v;
+    pm_shape_shm *s = &header(op)->shapes[shape - 1];
+    if (s->head.v == 0)
+        mark(op, shape, true);
     (first ? push_first : push_last)(op, s, task);
     pm_set(&op->a->lock, &header(op)->ready, header(op)->ready.v + 1);
 }
@@ -63,21 +53,35 @@ void pm__queue_remove(pm_op *op, uint64_t task)
     pm_shape_shm *s = &header(op)->shapes[t->shape.v - 1];
     pm_set(l, t->prev.v ? &pm__task(op->a, t->prev.v - 1)->next : &s->head, t->next.v);
     pm_set(l, t->next.v ? &pm__task(op->a, t->next.v - 1)->prev : &s->tail, t->prev.v);
+    if (s->head.v == 0)
+        mark(op, t->shape.v, false);
     pm_set(l, &header(op)->ready, header(op)->ready.v - 1);
 }
 
-uint64_t pm__queue_pick(const pm_op *op)
+/* No task overtakes a group that could be reserved, which is about to be (regroup in settle.c). */
+static uint64_t youngest_allowed(const pm_arena *a)
 {
-    pm_header_shm *h = header(op);
-    uint64_t best = 0;
+    uint64_t group = a->h->pending.v ? pm__group_that_fits(a) : 0;
+    return group ? pm__group(a, group)->seq.v : UINT64_MAX;
+}
+
+uint64_t pm__queue_pick(const pm_op *op, uint64_t *bundle)
+{
+    const pm_header_shm *h = header(op);
+    uint64_t best = 0, where;
     if (h->ready.v == 0)
         return 0;
-    for (uint64_t i = 0; i < PM_SHAPES; i++) {
-        uint64_t task = h->shapes[i].head.v;
-        if (task && fits(h, h->shapes[i].cpu.v - 1) &&
-            (!best || pm__task(op->a, task - 1)->seq.v < pm__task(op->a, best - 1)->seq.v))
-            best = task;
-    }
+    uint64_t limit = youngest_allowed(op->a);
+    for (uint64_t w = 0; w < PM_SHAPES / 64; w++)
+        for (uint64_t bits = h->queued[w].v; bits; bits &= bits - 1) {
+            const pm_shape_shm *s = &h->shapes[w * 64 + (uint64_t)__builtin_ctzll(bits)];
+            uint64_t seq = pm__task(op->a, s->head.v - 1)->seq.v;
+            if (seq < limit && (where = pm__fits(op->a, s, false))) {
+                best = s->head.v;
+                limit = seq;
+                *bundle = where;
+            }
+        }
     return best;
 }
 
@@ -147,8 +151,8 @@ static void call(pm_op *op, uint64_t worker, uint64_t now)
 void pm__call_worker(pm_op *op)
 {
     pm_header_shm *h = header(op);
-    uint64_t called = h->called.v;
-    if (h->ready.v == 0 || pm__queue_pick(op) == 0)
+    uint64_t called = h->called.v, bundle;
+    if (h->ready.v == 0 || pm__queue_pick(op, &bundle) == 0)
         return;
     if (h->idle.v == 0) {
         op->ring = op->ring || pm__all_busy(h);

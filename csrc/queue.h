@@ -7,24 +7,21 @@
 #ifndef PM_QUEUE_H
 #define PM_QUEUE_H
 
-#include "client.h"
+#include "resource.h"
 
 enum {
     PM_STALE_NS = 5000000,
-    PM_QUEUE_PUSH_WRITES = 5,
-    PM_QUEUE_REMOVE_WRITES = 6,
+    PM_QUEUE_PUSH_WRITES = 6,
+    PM_QUEUE_REMOVE_WRITES = 7,
 };
-
-/* The queue of tasks that take this much CPU; shapes come and go. 0 if all PM_SHAPES are in use
- * by queued tasks. */
-uint64_t pm__shape_of(pm_op *op, uint64_t cpu_units);
 
 /* At the end, or first of its shape when somebody waits for it. */
 void pm__queue_push(pm_op *op, uint64_t task, bool first);
 void pm__queue_remove(pm_op *op, uint64_t task);
 
-/* The oldest ready task that fits into the free CPUs, or 0. */
-uint64_t pm__queue_pick(const pm_op *op);
+/* The oldest ready task that fits into what is free, and the bundle from which it does; or 0. Cost:
+ * a look at each shape that has ready tasks. */
+uint64_t pm__queue_pick(const pm_op *op, uint64_t *bundle);
 
 void pm__idle_enter(pm_op *op);
 void pm__idle_leave(pm_op *op, uint64_t client); /* no harm if it is not idle */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crash.h"
+#include "group.h"
 
 static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, int64_t cause)
 {
@@ -34,7 +35,10 @@ static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
         rc = pm__detach(a, task);
         const pm_task_shm *t = pm__task(a, task - 1);
         if (rc == PM_OK)
-            rc = t->retries.v || t->cancel.v ? rerun(a, task) : fail_task(a, task, c->pid.v, cause);
+            /* of a removed group: where it is queued it fails, and says so */
+            rc = t->retries.v || t->cancel.v || pm__removed_group_of(a, task)
+                     ? rerun(a, task)
+                     : fail_task(a, task, c->pid.v, cause);
     }
     return rc;
 }
@@ -135,6 +139,8 @@ int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
         rc = patient(sweep_building, a, c);
     if (rc == PM_OK)
         rc = patient(sweep_holds, a, c);
+    if (rc == PM_OK)
+        rc = pm__groups_leave(a, slot, epoch);
     while (rc == PM_OK && (rc = free_client(a, slot)) == PM_EAGAIN)
         rc = PM_OK;
     pm_life_give(&c->life);

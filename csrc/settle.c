@@ -231,19 +231,24 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
 
 /* ---- tasks that are awaited inside of tasks -------------------------------------------------- */
 
-static uint64_t queued_below(const pm_arena *a, uint64_t entry, int *budget)
+static bool is_runnable(const pm_arena *a, const pm_task_shm *t)
+{
+    return pm__fits(a, &a->h->shapes[t->shape.v - 1], true) != 0;
+}
+
+static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, int *budget)
 {
     uint64_t task = pm__entry(a, entry - 1)->task.v;
     if (!task || --*budget < 0)
         return 0;
     const pm_task_shm *t = pm__task(a, task - 1);
     if (t->state.v == PM_TASK_READY)
-        return task;
+        return runnable && !is_runnable(a, t) ? 0 : task;
     if (t->state.v != PM_TASK_WAITING)
         return 0;
     for (uint64_t i = 0; i < t->nargs.v && --*budget >= 0; i++) {
         uint64_t word = pm__task_arg(a, t, i)->entry.v, found;
-        if ((word & 1) && (found = queued_below(a, (word >> 1) + 1, budget)))
+        if ((word & 1) && (found = queued_below(a, (word >> 1) + 1, runnable, budget)))
             return found;
     }
     return 0;
@@ -252,7 +257,13 @@ static uint64_t queued_below(const pm_arena *a, uint64_t entry, int *budget)
 uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry)
 {
     int budget = PM_REACH;
-    return queued_below(a, entry, &budget);
+    return queued_below(a, entry, false, &budget);
+}
+
+uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry)
+{
+    int budget = PM_REACH;
+    return queued_below(a, entry, true, &budget);
 }
 
 static void look(pm_op *op, pm_waiter_shm *w)
@@ -324,6 +335,11 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
     if (!first)
         pm_set(lock_of(op), &h->seq, h->seq.v + 1);
     pm__queue_push(op, task, first);
+    uint64_t removed = pm__removed_group_of(op->a, task);
+    if (removed) {
+        pm__group_list(op, removed); /* where it fails */
+        return;
+    }
     pm__call_worker(op);
     if (pm__all_busy(h))
         offer(op, task);
@@ -388,6 +404,17 @@ static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
     pm__entry_unref(op, entry);
 }
 
+static void leave_shape(pm_op *op, pm_shape_shm *s)
+{
+    pm_set(lock_of(op), &s->users, s->users.v - 1);
+    if (s->group.v == 0)
+        return;
+    pm_group_shm *g = pm__group(op->a, s->group.v);
+    pm_set(lock_of(op), &g->users, g->users.v - 1);
+    if (g->users.v == 0 && g->state.v == PM_GROUP_REMOVED)
+        pm__group_list(op, s->group.v);
+}
+
 static void step_finishing(pm_op *op, uint64_t task)
 {
     pm_lock *l = lock_of(op);
@@ -408,14 +435,107 @@ static void step_finishing(pm_op *op, uint64_t task)
     else if (t->function.v)
         let_go_of(op, &t->function);
     else {
-        pm_shape_shm *s = &op->a->h->shapes[t->shape.v - 1];
         if (t->table.v)
             pm__heap_free(&op->a->heap, t->table.v);
-        pm_set(l, &s->users, s->users.v - 1);
+        leave_shape(op, &op->a->h->shapes[t->shape.v - 1]);
         pm_set(l, &op->a->h->finishing, t->next.v);
         pm_set(l, &t->state, PM_TASK_FREE);
         pm__pool_give(op, &op->a->h->tasks, task);
     }
+}
+
+void pm__attach_bytes(pm_op *op, uint64_t task, const void *data, uint64_t len, bool failed)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
+    uint64_t entry = ret->v >> 1;
+    memcpy(pm__entry(op->a, entry - 1)->bytes, data, len); /* pending: nobody reads them */
+    pm_set(lock_of(op), &pm__entry(op->a, entry - 1)->size, len);
+    pm_set(lock_of(op), ret, entry << 1 | failed);
+    pm_set(lock_of(op), &t->attached, t->attached.v + 1);
+}
+
+/* ---- placement groups ------------------------------------------------------------------------ */
+
+/* What a task's results say when its group is gone: class and message, as core.decode_error reads it. */
+static uint64_t removed_message(const pm_task_shm *t, char out[PM_INLINE])
+{
+    static const char HEAD[] = "\x0eTaskPlacementGroupRemoved\0";
+    static const char TAIL[] = "(): its placement group was removed before it had ended";
+    uint64_t name = strnlen(t->name, PM_TASK_NAME);
+    memcpy(out, HEAD, sizeof HEAD - 1);
+    memcpy(out + sizeof HEAD - 1, t->name, name);
+    memcpy(out + sizeof HEAD - 1 + name, TAIL, sizeof TAIL - 1);
+    return sizeof HEAD - 1 + name + sizeof TAIL - 1;
+}
+
+/* The first queued task of the group, or 0. */
+static uint64_t queued_of(const pm_arena *a, uint64_t group)
+{
+    for (uint64_t w = 0; w < PM_SHAPES / 64; w++)
+        for (uint64_t bits = a->h->queued[w].v; bits; bits &= bits - 1) {
+            const pm_shape_shm *s = &a->h->shapes[w * 64 + (uint64_t)__builtin_ctzll(bits)];
+            if (s->group.v == group)
+                return s->head.v;
+        }
+    return 0;
+}
+
+/* The cursor is the task's own: results attached so far. */
+static void step_failing(pm_op *op, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    char message[PM_INLINE];
+    uint64_t len = removed_message(t, message);
+    while (t->attached.v < t->nrets.v && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES)
+        pm__attach_bytes(op, task, message, len, true);
+    if (t->attached.v < t->nrets.v)
+        return;
+    pm__queue_remove(op, task);
+    pm__task_end(op, task);
+}
+
+static void group_free(pm_op *op, pm_group_shm *g)
+{
+    pm_header_shm *h = op->a->h;
+    uint64_t last = g->first.v;
+    while (pm__bundle(op->a, last)->next.v)
+        last = pm__bundle(op->a, last)->next.v;
+    pm_set(lock_of(op), &pm__bundle(op->a, last)->next, h->bundle_free.v);
+    pm_set(lock_of(op), &h->bundle_free, g->first.v);
+    pm_set(lock_of(op), &g->state, PM_GROUP_FREE);
+}
+
+static void step_removing(pm_op *op, uint64_t group)
+{
+    pm_group_shm *g = pm__group(op->a, group);
+    uint64_t task;
+    if (g->cursor.v) {
+        uint64_t bundle = g->cursor.v;
+        pm_set(lock_of(op), &g->cursor, pm__bundle(op->a, bundle)->next.v);
+        pm__bundle_move(op, bundle);
+        pm__call_worker(op);
+    } else if ((task = queued_of(op->a, group)))
+        step_failing(op, task);
+    else {
+        pm_set(lock_of(op), &op->a->h->removing, g->next.v);
+        pm_set(lock_of(op), &g->listed, 0);
+        if (g->users.v == 0)
+            group_free(op, g);
+    }
+}
+
+static void step_regroup(pm_op *op)
+{
+    uint64_t group = pm__group_that_fits(op->a);
+    if (group == 0) {
+        pm_set(lock_of(op), &op->a->h->regroup, 0);
+        return;
+    }
+    pm__group_reserve(op, group);
+    pm__call_worker(op);
+    if (op->a->h->ready.v && pm__all_busy(op->a->h))
+        pm__offer_all(op);
 }
 
 /* ---- rolling forward ------------------------------------------------------------------------- */
@@ -430,6 +550,12 @@ static bool step(pm_op *op)
         step_finishing(op, h->finishing.v);
     else if (h->dying.v)
         step_dying(op, h->dying.v);
+    else if (pm_lock_room(lock_of(op)) < PM_GROUP_WRITES)
+        return false; /* what is left is done in a transaction of its own */
+    else if (h->removing.v)
+        step_removing(op, h->removing.v);
+    else if (h->regroup.v)
+        step_regroup(op);
     else
         return false;
     PM_CRASH(STEPPED);
@@ -443,6 +569,7 @@ static bool work_left(const pm_arena *a)
     const pm_header_shm *h = a->h;
     return *(const volatile uint64_t *)&h->dying.v | *(const volatile uint64_t *)&h->settling.v |
            *(const volatile uint64_t *)&h->finishing.v |
+           *(const volatile uint64_t *)&h->removing.v | *(const volatile uint64_t *)&h->regroup.v |
            atomic_load_explicit(&a->deferred, memory_order_relaxed);
 }
 

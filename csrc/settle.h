@@ -1,6 +1,6 @@
 /* settle.h - letting go: the operations over a user's n, rolled forward in bounded steps.
  *
- * Three lists in the header are the intent records of the core. What is on one was decided by a
+ * Four lists in the header are the intent records of the core. What is on one was decided by a
  * committed transaction; the rest is a series of idempotent steps with a cursor in the record,
  * done by whoever leaves the lock next, so a death leaves the remainder to the others [R 10,
  * 11]:
@@ -8,6 +8,7 @@
  *   dying      entries without references: their contained references, then their bytes, then the entry
  *   settling   sealed entries: tell one waiting task after the other that its argument is there
  *   finishing  tasks that have ended: their arguments, results, function and tables
+ *   removing   placement groups: their bundles go back to the machine, their queued tasks fail
  *
  * Order inside a transaction: take records before you let go of any; a record given back keeps
  * its published state until the commit, so it must not be taken again before. */
@@ -22,6 +23,7 @@ enum {
     PM_STEP_WRITES = PM_HEAP_FREE_WRITES + PM_DIRECTORY_WRITES + PM_POOL_WRITES + 12,
     PM_STEPS = 16, /* of one lock hold */
     PM_REACH = 64, /* tasks followed along dependencies in one lock hold */
+    PM_RESULT_WRITES = 4,
 };
 _Static_assert(3 * (int)PM_STEP_WRITES <= (int)PM_UNDO_MAX, "steps fit a transaction");
 
@@ -83,6 +85,8 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first);
 /* A queued task on which the entry's value depends, directly or through tasks that wait for
  * arguments; 0 if none of the first PM_REACH tasks looked at is queued. */
 uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry);
+/* One for which everything but CPU is free. */
+uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry);
 /* All workers are busy, and queued tasks may be awaited inside of running ones: have every
  * thread that sleeps inside a task look whether it can run one. */
 void pm__offer_all(pm_op *op);
@@ -91,6 +95,9 @@ void pm__offer_client(pm_op *op, uint64_t client);
 /* The task has ended and is on no list: let go of what it holds. Results that have no bytes say that
  * it was cancelled. It may still wait for arguments. */
 void pm__task_end(pm_op *op, uint64_t task);
+
+/* Give the next result of a task these bytes, at most PM_INLINE, unseen. PM_RESULT_WRITES. */
+void pm__attach_bytes(pm_op *op, uint64_t task, const void *data, uint64_t len, bool failed);
 
 /* Where argument i and result i of a task are: in the task, or in its table. */
 pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i);

@@ -11,6 +11,8 @@ enum {
     RET_WRITES = PM_POOL_WRITES * 2 + 6,
     ATTACH_WRITES = 12,
     SCAN = 64, /* entries looked at in one lock hold */
+    /* to end a task and take another */
+    END_WRITES = 2 * PM_DRAW_WRITES + 64,
 };
 
 static pm_lock *lock_of(pm_op *op)
@@ -41,6 +43,20 @@ static void take_ref(pm_op *op, uint64_t entry)
     pm_set(lock_of(op), &e->refs, e->refs.v + 1);
 }
 
+/* What the task needs, as a demand. */
+static int demand_of(const pm_arena *a, const pm_task_spec *spec, pm_demand *d)
+{
+    *d = (pm_demand){.need = {spec->cpu}, .kinds = spec->cpu != 0};
+    for (uint64_t i = 0; i < spec->nmore; i++) {
+        if (spec->more[i].kind == PM_CPU || spec->more[i].kind >= a->h->kinds)
+            return PM_EINVAL;
+        d->need[spec->more[i].kind] = spec->more[i].amount;
+        d->kinds |= (uint64_t)(spec->more[i].amount != 0) << spec->more[i].kind;
+    }
+    return spec->group ? pm__group_find(a, spec->group, spec->bundle, &d->group, &d->bundle)
+                       : PM_OK;
+}
+
 /* The task on whose behalf this client submits, the innermost that it runs: its serial; and what is
  * asked of its children, as long as it does not know of it. */
 static uint64_t parent_of(const pm_arena *a, uint64_t *cancel)
@@ -58,10 +74,13 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
     uint64_t table = 0, cancel;
+    pm_demand demand;
     int rc = room_for(a, spec->nrets);
+    if (!rc)
+        rc = demand_of(a, spec, &demand);
     if (rc)
         return rc;
-    uint64_t shape = pm__shape_of(op, spec->cpu);
+    uint64_t shape = pm__shape_of(op, &demand);
     if (!shape)
         return PM_ETABLE;
     if (!small(spec) && !(table = pm__heap_alloc(&a->heap, spec->nargs * sizeof(pm_arg_shm) +
@@ -86,6 +105,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     pm_init(&t->retries, spec->retries);
     pm_init(&t->attempt, 0);
     pm_init(&t->held, 0);
+    pm_init(&t->bundle, 0);
+    pm_init(&t->devices, 0);
     pm_init(&t->table, table);
     pm_init(&t->payload, (uint64_t)(spec->packed + 1));
     pm_init(&t->size, spec->size);
@@ -95,6 +116,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
         memcpy(t->bytes, spec->payload, spec->size);
     pm_set(l, &a->h->serial, a->h->serial.v + 1);
     pm_set(l, &a->h->shapes[shape - 1].users, a->h->shapes[shape - 1].users.v + 1);
+    if (demand.group)
+        pm_set(l, &pm__group(a, demand.group)->users, pm__group(a, demand.group)->users.v + 1);
     take_ref(op, spec->function + 1);
     if (spec->packed >= 0)
         take_ref(op, (uint64_t)spec->packed + 1);
@@ -214,25 +237,6 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
 
 /* ---- take ------------------------------------------------------------------------------------ */
 
-static void hold_cpu(pm_op *op, uint64_t task)
-{
-    pm_header_shm *h = op->a->h;
-    pm_task_shm *t = pm__task(op->a, task - 1);
-    uint64_t cpu = h->shapes[t->shape.v - 1].cpu.v - 1;
-    pm_set(lock_of(op), &t->held, cpu);
-    pm_set(lock_of(op), &h->cpu_free, h->cpu_free.v - cpu);
-}
-
-void pm__task_return_cpu(pm_op *op, uint64_t task)
-{
-    pm_header_shm *h = op->a->h;
-    pm_task_shm *t = pm__task(op->a, task - 1);
-    if (t->held.v == 0)
-        return;
-    pm_set(lock_of(op), &h->cpu_free, h->cpu_free.v + t->held.v);
-    pm_set(lock_of(op), &t->held, 0);
-}
-
 /* On its runner's stack: a client with tasks is busy, asleep inside one or not. */
 static void stack_push(pm_op *op, uint64_t task)
 {
@@ -275,10 +279,12 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
         .nrets = t->nrets.v,
         .attempt = t->attempt.v,
         .retries = t->retries.v,
+        .group = a->h->shapes[t->shape.v - 1].serial.v,
+        .devices = t->devices.v,
     };
 }
 
-static void start(pm_op *op, uint64_t task, pm_running *out)
+static void start(pm_op *op, uint64_t task, uint64_t bundle, pm_running *out)
 {
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
@@ -287,7 +293,7 @@ static void start(pm_op *op, uint64_t task, pm_running *out)
     pm_set(l, &t->state, PM_TASK_RUNNING);
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
-    hold_cpu(op, task);
+    pm__draw(op, task, bundle);
     stack_push(op, task);
     describe(a, task, out);
 }
@@ -295,12 +301,12 @@ static void start(pm_op *op, uint64_t task, pm_running *out)
 /* Take the next task, if any, and call one more worker if there is work for it. */
 static bool take(pm_op *op, pm_running *out)
 {
-    uint64_t task = pm__queue_pick(op);
+    uint64_t bundle, task = pm__queue_pick(op, &bundle);
     pm__idle_leave(op, op->a->slot);
     pm__aside_leave(op, op->a->slot);
     if (!task)
         return false;
-    start(op, task, out);
+    start(op, task, bundle, out);
     pm__call_worker(op);
     return true;
 }
@@ -390,9 +396,10 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
         if (waits && is_doomed(a, waits))
             *from = n;
         for (int i = 0; i < SCAN && *from < n && !task; i++, ++*from)
-            task = pm__queued_producer(a, slots[*from] + 1);
+            task = pm__runnable_producer(a, slots[*from] + 1);
         if (task)
-            start(&op, task, out);
+            start(&op, task, pm__fits(a, &a->h->shapes[pm__task(a, task - 1)->shape.v - 1], true),
+                  out);
         rc = pm__done(&op);
         if (rc || task)
             return rc;
@@ -421,6 +428,11 @@ int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, ui
             return rc;
     }
     return PM_OK;
+}
+
+uint64_t pm_task_need(const pm_arena *a, uint64_t task, uint64_t kind)
+{
+    return a->h->shapes[pm__task(a, task - 1)->shape.v - 1].need[kind].v;
 }
 
 pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
@@ -500,14 +512,13 @@ static void attach(pm_op *op, uint64_t task, const pm_result *r)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
+    if (r->data) {
+        pm__attach_bytes(op, task, r->data, r->len, r->failed);
+        return;
+    }
     pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
     uint64_t entry = ret->v >> 1;
-    pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    if (r->data) {
-        memcpy(e->bytes, r->data, r->len); /* pending: nobody reads them */
-        pm_set(l, &e->size, r->len);
-    } else
-        attach_object(op, e, r->object);
+    attach_object(op, pm__entry(op->a, entry - 1), r->object);
     pm_set(l, ret, entry << 1 | r->failed);
     pm_set(l, &t->attached, t->attached.v + 1);
 }
@@ -519,14 +530,24 @@ static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
     pm_task_shm *t = pm__task(op->a, task - 1);
     while (t->attached.v < t->nrets.v && pm_lock_room(lock_of(op)) >= 2 * ATTACH_WRITES)
         attach(op, task, &results[t->attached.v]);
-    return t->attached.v == t->nrets.v && pm_lock_room(lock_of(op)) >= 64;
+    return t->attached.v == t->nrets.v && pm_lock_room(lock_of(op)) >= END_WRITES;
+}
+
+/* What it needed beside CPU may be what a queued task waits for that a blocked worker could run. */
+static void return_all(pm_op *op, uint64_t task)
+{
+    const pm_header_shm *h = op->a->h;
+    bool more = h->shapes[pm__task(op->a, task - 1)->shape.v - 1].kinds.v >> (PM_CPU + 1);
+    pm__return_all(op, task);
+    if (more && h->ready.v && pm__all_busy(h))
+        pm__offer_all(op);
 }
 
 /* The decision: from here on it is not run again. */
 void pm__task_decide(pm_op *op, uint64_t task)
 {
     stack_remove(op, task);
-    pm__task_return_cpu(op, task);
+    return_all(op, task);
     pm__task_end(op, task);
 }
 
@@ -609,7 +630,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
             return rc;
         while (t->attached.v < t->nrets.v && pm_lock_room(&a->lock) >= 2 * ATTACH_WRITES)
             attach(&op, task, &r);
-        bool all = t->attached.v == t->nrets.v && pm_lock_room(&a->lock) >= 64;
+        bool all = t->attached.v == t->nrets.v && pm_lock_room(&a->lock) >= END_WRITES;
         if (all)
             pm__task_decide(&op, task);
         rc = pm__done(&op);
@@ -625,8 +646,8 @@ static void requeue(pm_op *op, uint64_t task)
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
     stack_remove(op, task);
-    pm__task_return_cpu(op, task);
-    if (t->retries.v != PM_RETRY_ALWAYS)
+    return_all(op, task);
+    if (t->retries.v && t->retries.v != PM_RETRY_ALWAYS)
         pm_set(l, &t->retries, t->retries.v - 1);
     pm_set(l, &t->runner, 0);
     /* last: who takes it now finds nothing of the former attempt [R 16] */
@@ -663,7 +684,7 @@ int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    pm__task_return_cpu(&op, task);
+    pm__return_cpu(&op, task);
     pm__call_worker(&op);
     if (a->h->ready.v && pm__all_busy(a->h))
         /* what is queued was not offered while there was a worker to take it: us */
@@ -677,8 +698,7 @@ int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    if (pm__task(a, task - 1)->held.v == 0)
-        hold_cpu(&op, task);
+    pm__draw_cpu(&op, task);
     return pm__done(&op);
 }
 
@@ -701,11 +721,12 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
     if (rc)
         return rc;
     pm_header_shm *h = a->h;
-    uint64_t base = (h->cpu_total + 9999) / 10000, have = h->workers.v - h->aside.v;
+    uint64_t base = (h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS, bundle;
+    uint64_t have = h->workers.v - h->aside.v;
     *wanted = have < base ? base - have : 0;
-    if (*wanted == 0 && have < cap && pm__all_busy(h) && pm__queue_pick(&op)) {
+    if (*wanted == 0 && have < cap && pm__all_busy(h) && pm__queue_pick(&op, &bundle)) {
         /* something queued fits, if only because it takes no CPU */
-        int64_t spare = ((int64_t)h->cpu_free.v + 9999) / 10000;
+        int64_t spare = ((int64_t)(h->total[PM_CPU] - h->cpu_used.v) + PM_UNITS - 1) / PM_UNITS;
         uint64_t cores = spare > 1 ? (uint64_t)spare : 1;
         *wanted = h->ready.v < cores ? h->ready.v : cores;
         if (*wanted > cap - have)

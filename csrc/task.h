@@ -27,7 +27,11 @@ typedef struct {
     const pm_task_argument *args;
     uint64_t nargs;
     uint64_t nrets;
-    uint64_t cpu;     /* units of 1/10000 */
+    uint64_t cpu;        /* units of 1/10000 */
+    const pm_need *more; /* needs beside CPU, no kind twice */
+    uint64_t nmore;
+    uint64_t group;   /* serial of a placement group, 0 = none */
+    int64_t bundle;   /* index of one of its bundles, -1 = any */
     uint64_t retries; /* after deaths of its worker; PM_RETRY_ALWAYS */
 } pm_task_spec;
 
@@ -39,7 +43,8 @@ typedef struct {
 } pm_submission;
 
 /* out[nrets]: the results, each held by this process. One transaction for few arguments and
- * results, bounded steps for many. PM_ETABLE, PM_EFULL, PM_EAGAIN. */
+ * results, bounded steps for many. PM_ETABLE, PM_EFULL, PM_EAGAIN, PM_EINVAL (no such kind or bundle),
+ * PM_EREMOVED: there is no such group any more. */
 int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s,
               pm_ref *out);
 
@@ -56,21 +61,26 @@ typedef struct {
     uint64_t nargs, nrets;
     uint64_t attempt;
     uint64_t retries;
+    uint64_t group;   /* serial of the placement group that it is in, 0 = none */
+    uint64_t devices; /* mask of its GPUs */
 } pm_running;
 
-/* Take the oldest task that fits. PM_ENOTFOUND: none. */
+/* Take the oldest task that fits into what is free. PM_ENOTFOUND: none. */
 int pm_take(pm_arena *a, pm_patience how, pm_running *out);
 /* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, PM_EINTR, PM_EAGAIN,
  * PM_EGONE. */
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
 /* Take a queued task that produces one of these pending entries, whatever CPU is free: its
- * waiter has stopped using its own. PM_ENOTFOUND: none of slots[*from..n) is queued. *from:
- * where to go on. */
+ * waiter has stopped using its own. What else it needs must be free. PM_ENOTFOUND: none of
+ * slots[*from..n) is queued so. *from: where to go on. */
 int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from,
                     pm_running *out);
 /* Put queued tasks that produce these entries before all others. A bounded number a call; *from
  * as above. */
 int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from);
+
+/* What a task that this client runs needs of this kind. Constant meanwhile. */
+uint64_t pm_task_need(const pm_arena *a, uint64_t task, uint64_t kind);
 
 pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i);
 pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i);
@@ -96,7 +106,8 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
  * was cancelled ends instead. PM_ESTATE: none is left. PM_ECANCELLED: as above. */
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task);
 
-/* A worker's innermost task stops using its CPU, and takes it back, in debt if need be. */
+/* A worker's innermost task stops using its CPU, and takes it back, in debt if need be. The rest of
+ * what it has it keeps. */
 int pm_block(pm_arena *a, pm_patience how, uint64_t task);
 int pm_resume(pm_arena *a, pm_patience how, uint64_t task);
 
@@ -110,7 +121,6 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
 /* For cancel.c and recover.c. */
 int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t len);
 int pm__detach(pm_arena *a, uint64_t task);
-void pm__task_return_cpu(pm_op *op, uint64_t task);
 /* The running task has ended. */
 void pm__task_decide(pm_op *op, uint64_t task);
 /* Put it back into the queue, with one retry less; if it was cancelled it ends. Nothing is attached. */

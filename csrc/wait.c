@@ -21,9 +21,8 @@ enum {
  * cores. The word is read beside the lock; a stale value costs a few microseconds. */
 static bool core_free(const pm_arena *a)
 {
-    int64_t units = *(const volatile int64_t *)&a->h->cpu_free.v;
-    int64_t running = ((int64_t)a->h->cpu_total - units + 9999) / 10000;
-    return running < a->cores;
+    uint64_t units = *(const volatile uint64_t *)&a->h->cpu_used.v;
+    return (units + PM_UNITS - 1) / PM_UNITS < (uint64_t)a->cores;
 }
 
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began)

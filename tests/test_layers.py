@@ -19,8 +19,8 @@ C_LAYERS = [
     "os",
     "lock",
     "heap layout arena copy window client",
-    "pool directory queue",
-    "settle reserve object wait task cancel",
+    "pool directory resource queue",
+    "settle reserve object wait task cancel group",
     "recover check dump survey guard",
     "plasmid",
 ]
@@ -46,12 +46,15 @@ PYTHON_LAYERS = {
     "engine.serializers": "_core serialize",
     "engine.capsules": "serialize",
     "engine.memory": "_core runtime serialize _tables exceptions",
+    "engine.placing": "engine.running ids strategies _core exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
-    "engine.serializers engine.capsules engine.memory engine.sites ids "
+    "engine.serializers engine.capsules engine.memory engine.sites engine.placing ids "
     "_core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
-    "options": "engine.base exceptions",
+    "strategies": "",
+    "options": "engine.base strategies groups exceptions",
+    "groups": "engine.current ids strategies remote",
     "_later": "",
     "absent": "exceptions",
     "actor": "exceptions",
@@ -67,7 +70,7 @@ PYTHON_LAYERS = {
     "remote": "engine.base engine.current options exceptions",
     "session": "engine.base engine.current options job_config exceptions .",
     "util.annotations": "",
-    "util": "util _later actor api engine.current remote session exceptions .",
+    "util": "util _later actor api engine.current groups remote session strategies exceptions .",
     "experimental": "experimental engine.base engine.current api remote session exceptions .",
     "_private": "_private _common engine.base engine.current api remote session exceptions .",
     ".": "_core _later _platform _private absent actor api buffers cloudpickle exceptions "
@@ -77,7 +80,7 @@ PYTHON_LAYERS = {
     "_progress": "",
     "_tables": "",
     "demo": "_progress exceptions .",
-    "cli": "demo sessions engine.memory _tables exceptions .",
+    "cli": "demo options sessions engine.memory _tables exceptions .",
     "__main__": "cli",
 }
 

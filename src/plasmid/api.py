@@ -25,6 +25,7 @@ __all__ = [
     "delete_object",
     "free",
     "get",
+    "get_gpu_ids",
     "get_object",
     "list_named_objects",
     "nodes",
@@ -228,6 +229,15 @@ def cluster_resources() -> dict[str, float]:
 def available_resources() -> dict[str, float]:
     """What of `cluster_resources()` no running task holds; what is used up is left out."""
     return current.engine.available_resources()
+
+
+def get_gpu_ids() -> list[int] | list[str]:
+    """The GPUs that this task holds, whole or a part of one: what it finds in CUDA_VISIBLE_DEVICES.
+
+    Numbers from 0, or the names in the CUDA_VISIBLE_DEVICES that the session was started with, if
+    it was set. Empty in a program, and in a task that asked for none.
+    """
+    return current.get_engine().gpu_ids()
 
 
 def nodes() -> list[dict[str, Any]]:

@@ -80,6 +80,10 @@ def _add_start(commands: _Commands) -> None:
         "`plasmid stop`.",
     )
     parser.add_argument("--num-cpus", type=_positive, metavar="N", help="default: all cores")
+    parser.add_argument("--num-gpus", type=_whole, metavar="N", help="default: all that are found")
+    parser.add_argument(
+        "--resources", type=_resources, metavar="JSON", help="""what else, as '{"license": 2}'"""
+    )
     parser.add_argument(
         "--object-store-memory", type=_positive, metavar="BYTES", help="default: a share of memory"
     )
@@ -91,7 +95,9 @@ def _add_start(commands: _Commands) -> None:
 def _start(args: argparse.Namespace) -> int:
     from plasmid import sessions
 
-    address = sessions.start(args.num_cpus, args.object_store_memory, args.log)
+    address = sessions.start(
+        args.num_cpus, args.object_store_memory, args.log, args.num_gpus, args.resources
+    )
     if args.json:
         import json
 
@@ -230,6 +236,26 @@ def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
+def _resources(text: str) -> dict[str, float]:
+    import json
+
+    from plasmid.options import check_resources
+
+    try:
+        found = json.loads(text)
+        check_resources("--resources", found)
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return found  # type: ignore[no-any-return]
 
 
 _COMMANDS: tuple[Callable[[_Commands], None], ...] = (

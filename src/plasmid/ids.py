@@ -243,6 +243,21 @@ class TaskID(BaseID):
 JOB = JobID.from_int(1)
 
 
+def of_group(session: bytes, number: int) -> PlacementGroupID:
+    """Of the placement group with this number in the session."""
+    mixed = number ^ int.from_bytes(session[:8], "little")
+    return PlacementGroupID(mixed.to_bytes(8, "little") + session[8:14] + JOB.binary())
+
+
+def number_of_group(session: bytes, group_id: PlacementGroupID) -> int:
+    """The number of a placement group in the session; of another session's a number that no group
+    has."""
+    binary = group_id.binary()
+    if binary[8:14] != session[8:14]:
+        return 2**64 - 1
+    return int.from_bytes(binary[:8], "little") ^ int.from_bytes(session[:8], "little")
+
+
 def of_task(session: bytes, serial: int) -> TaskID:
     """The id of a session's task with that number; of number 0, which none has, the nil id."""
     if serial == 0:

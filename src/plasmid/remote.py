@@ -37,9 +37,11 @@ def remote(*args: Any, **kwargs: Any) -> Any:
         @remote                    or    @remote(num_returns=2)    or    remote(f)
         def f(x): ...
 
-    Options, here or in `.options()`: num_returns (default 1), num_cpus (1), max_retries after a
+    Options, here or in `.options()`: num_returns (default 1), num_cpus (1), num_gpus (0), memory
+    (bytes), resources ({name: amount}), scheduling_strategy, label_selector, max_retries after a
     worker's death (3; -1: for ever), retry_exceptions (False; True or a list of classes: retried
     when it raises, too), name. Ray's other options are accepted with values that ask for nothing.
+    What the session can never give raises TaskUnschedulableError when the task is submitted.
 
     Works before `init` and while a module is imported. Raises TypeError for what is no function,
     ValueError for an unknown option, NotSupportedError for what plasmid does not have yet, classes

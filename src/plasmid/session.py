@@ -9,7 +9,7 @@ import sys
 from plasmid.engine import current
 from plasmid.engine.base import SessionConfig
 from plasmid.exceptions import NotSupportedError, UsageError
-from plasmid.options import is_neutral
+from plasmid.options import check_resources, is_neutral
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _IGNORED = frozenset(
     {
         "_driver_object_store_memory",
         "_enable_object_reconstruction",
-        "_memory",
         "_metrics_export_port",
         "_node_ip_address",
         "_node_name",
@@ -118,6 +117,10 @@ def init(
                          `plasmid start` started (unless an argument asks for a new one's size),
                          else a new one
     num_cpus             how many CPUs tasks may use at once. Default: those this process may run on
+    num_gpus             how many GPUs. Default: NVIDIA's that CUDA_VISIBLE_DEVICES leaves. A task
+                         finds those that it holds in its own CUDA_VISIBLE_DEVICES
+    resources            what else tasks may ask for, by names of your own: {"license": 2}; at most
+                         11. They are counted, nothing more; so is memory (`_memory`, in bytes)
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
     namespace            in which actors have names
     job_config           a JobConfig: namespace and the like, where they are not given here
@@ -127,10 +130,11 @@ def init(
                          that is joined appears where it was started
     ignore_reinit_error  if there is a session already, use that instead of raising RuntimeError
 
-    The other names are Ray's. Those that ask for what plasmid does not have (num_gpus, resources,
-    runtime_env, local_mode, ...) are accepted with their neutral values and raise NotSupportedError
-    with others. Those that set up parts of Ray (the dashboard, log formats, ports, cgroups and
-    names that begin with an underscore) have no effect. Other names raise UsageError, a TypeError.
+    The other names are Ray's. Those that ask for what plasmid does not have (runtime_env,
+    local_mode, ...) are accepted with their neutral values and raise NotSupportedError with others.
+    Those that set up parts of Ray (the dashboard, log formats, ports, cgroups and names that begin
+    with an underscore) have no effect. Other names raise UsageError, a
+    TypeError.
 
     Returns a context manager that ends the session, with `address_info`.
 
@@ -143,18 +147,27 @@ def init(
     PermissionError, if it is another user's. ValueError if an argument asks for a new session's
     size or labels when one is joined.
     """
+    memory = kwargs.pop("_memory", None)
     _check_names(kwargs)
-    _refuse("num_gpus", num_gpus, None, 0)
-    _refuse("resources", resources, None, {})
     _refuse("local_mode", local_mode, False, None)
     job = _job_config(job_config)
     _refuse("logging_config", logging_config, None)
     _runtime_env(job.runtime_env if runtime_env is None else runtime_env)
     _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
-    sizes = {"num_cpus": num_cpus, "object_store_memory": object_store_memory, "labels": labels}
+    sizes = {
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "resources": resources or None,
+        "_memory": memory,
+        "object_store_memory": object_store_memory,
+        "labels": labels,
+    }
     config = SessionConfig(
         address=_address(address, [name for name, value in sizes.items() if value is not None]),
-        num_cpus=_num_cpus(num_cpus),
+        num_cpus=_whole("num_cpus", num_cpus),
+        num_gpus=_num_gpus(num_gpus),
+        memory=_whole("_memory", memory),
+        resources=_resources(resources),
         object_store_memory=_object_store_memory(object_store_memory),
         namespace=_namespace(job.ray_namespace if namespace is None else namespace),
         labels=_labels(labels),
@@ -254,15 +267,37 @@ def _address(address: str | None, sizes: list[str]) -> str | None:
     return address
 
 
-def _num_cpus(value: Any) -> int | None:
+def _whole(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    number = _number("num_cpus", value)
+    number = _number(name, value)
     if number < 0:
-        raise ValueError(f"init: num_cpus must not be negative, got {value!r}")
+        raise ValueError(f"init: {name} must not be negative, got {value!r}")
     if number != int(number):
-        raise ValueError(f"init: num_cpus must be a whole number, got {value!r}")
+        raise ValueError(f"init: {name} must be a whole number, got {value!r}")
     return int(number)
+
+
+def _num_gpus(value: Any) -> int | None:
+    number = _whole("num_gpus", value)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if number and visible is not None:
+        there = 0 if visible in ("", "NoDevFiles") else visible.count(",") + 1
+        if number > there:
+            raise ValueError(
+                f"init: num_gpus={number}, but CUDA_VISIBLE_DEVICES={visible!r} names {there}"
+            )
+    return number
+
+
+def _resources(value: Any) -> dict[str, float]:
+    if value is None:
+        return {}
+    check_resources("init: resources", value)
+    for name in value:
+        if name.startswith("node:"):
+            raise ValueError(f"init: resources: {name!r} is of plasmid's own")
+    return dict(value)
 
 
 def _object_store_memory(value: Any) -> int | None:

@@ -35,10 +35,18 @@ class Status:
     used_bytes: int
 
 
-def start(num_cpus: int | None, object_store_memory: int | None, log: Path | None) -> str:
+def start(
+    num_cpus: int | None,
+    object_store_memory: int | None,
+    log: Path | None,
+    num_gpus: int | None = None,
+    resources: dict[str, float] | None = None,
+) -> str:
     """Start a session that lives until `stop`; its address. SessionError says why it cannot."""
     options = {
         "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "custom": resources,
         "object_store_memory": object_store_memory,
         "log_to_driver": log is not None,
     }

@@ -39,7 +39,7 @@ __attribute__((unused)) static world world_of(uint64_t heap_bytes, uint64_t cpus
     world w = {
         .b = mmap(NULL, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
     CHECK(w.b != MAP_FAILED);
-    DO(pm_open_new(heap_bytes, cpus * 10000, &w.a));
+    DO(pm_open_new(heap_bytes, &(pm_total){"CPU", cpus * PM_UNITS}, 1, &w.a));
     return w;
 }
 

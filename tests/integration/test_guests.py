@@ -529,6 +529,20 @@ def started(no_session: None) -> Iterator[str]:
     shell("stop", "--address", address)
 
 
+def test_a_started_session_has_the_resources_it_was_given(no_session: None) -> None:
+    given = ("--num-cpus", "1", "--num-gpus", "2", "--resources", '{"license": 1.5}')
+    address = shell("start", *given, "--object-store-memory", str(64 << 20)).strip()
+    code = "import plasmid; plasmid.init(address='auto'); print(plasmid.cluster_resources())"
+    try:
+        out, _ = run_program(code)
+    finally:
+        shell("stop", "--address", address)
+    assert "'GPU': 2.0" in out
+    assert "'license': 1.5" in out
+    shell("start", "--resources", '{"CPU": 1}', status=2)
+    shell("start", "--resources", "license", status=2)
+
+
 def test_a_started_session_outlives_its_programs(started: str) -> None:
     run_program(
         """

@@ -473,9 +473,7 @@ def test_a_task_asking_for_more_cpus_than_there_are_is_refused() -> None:
     assert plasmid.get(identity.options(num_cpus=2).remote(1)) == 1
 
 
-@pytest.mark.parametrize(
-    "option", [{"num_gpus": 1}, {"resources": {"x": 1}}, {"runtime_env": {"pip": []}}]
-)
+@pytest.mark.parametrize("option", [{"max_calls": 1}, {"runtime_env": {"pip": []}}])
 def test_options_that_would_be_ignored_are_refused(option: Any) -> None:
     with pytest.raises(NotSupportedError):
         identity.options(**option)

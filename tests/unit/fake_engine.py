@@ -38,6 +38,7 @@ class FakeEngine(Engine):
         self.freed: list[Ref] = []
         self.cancelled: list[tuple[Ref, bool, bool]] = []
         self.serializers: dict[type, Any] = {}
+        self.group_specs: list[Any] = []
 
     def pending(self) -> Ref:
         ref = Ref(len(self.futures))
@@ -146,6 +147,27 @@ class FakeEngine(Engine):
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"NodeID": "0", "Alive": True}]
+
+    session_mark = b"0123456789"
+
+    def gpu_ids(self) -> list[int] | list[str]:
+        return [0]
+
+    def create_group(self, bundles: list[dict[str, float]], **how: Any) -> int:
+        self.group_specs.append((bundles, how))
+        return len(self.group_specs)
+
+    def remove_group(self, serial: int) -> None:
+        self.group_specs[serial - 1] = None
+
+    def groups(self) -> list[Any]:
+        return []
+
+    def group_bundles(self, serial: int) -> list[dict[str, float]]:
+        return self.group_specs[serial - 1][0]
+
+    def current_group(self) -> int:
+        return 0
 
     def locate(self, refs: list[Ref]) -> dict[Ref, dict[str, Any]]:
         return {ref: {"node_ids": ["0"], "object_size": 1, "did_spill": False} for ref in refs}

@@ -56,6 +56,7 @@ NAMES = [
     "get",
     "get_actor",
     "get_buffer",
+    "get_gpu_ids",
     "get_object",
     "get_runtime_context",
     "ids",
@@ -93,8 +94,10 @@ def run(program: str) -> str:
 def test_all_is_what_the_package_offers() -> None:
     assert plasmid.__all__ == NAMES
     public = {name for name in vars(plasmid) if not name.startswith("_")}
-    submodules = {"api", "buffers", "engine", "options", "session", "annotations", "TYPE_CHECKING"}
-    submodules.add("absent")
+    submodules = {
+        *("api", "buffers", "engine", "groups", "options", "session", "strategies"),
+        *("absent", "annotations", "TYPE_CHECKING"),
+    }
     assert public - submodules - set(NAMES) <= {"serialize", "runtime", "cli", "demo"}
 
 

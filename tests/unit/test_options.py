@@ -8,7 +8,19 @@ import pytest
 
 from plasmid.engine import TaskOptions
 from plasmid.exceptions import NotSupportedError
+from plasmid.groups import PlacementGroup
 from plasmid.options import check_options, task_options
+from plasmid.strategies import (
+    DoesNotExist,
+    Exists,
+    In,
+    NodeAffinitySchedulingStrategy,
+    NodeLabelSchedulingStrategy,
+    NotIn,
+    PlacementGroupSchedulingStrategy,
+    fits_selector,
+    matches,
+)
 
 
 class Foreign:
@@ -44,7 +56,23 @@ class Foreign:
         ("num_gpus", 0.0),
         ("num_gpus", None),
         ("memory", 0),
+        ("num_gpus", 0.25),
+        ("num_gpus", 4),
+        ("memory", 10**9),
+        ("memory", 1e9),
         ("resources", {}),
+        ("resources", None),
+        ("resources", {"special": 1, "rare": 0.5}),
+        ("accelerator_type", "A100"),
+        ("scheduling_strategy", "DEFAULT"),
+        ("scheduling_strategy", NodeAffinitySchedulingStrategy("ab" * 28, soft=True)),
+        ("scheduling_strategy", NodeLabelSchedulingStrategy({"a": Exists()})),
+        ("scheduling_strategy", PlacementGroupSchedulingStrategy(None)),
+        ("placement_group", None),
+        ("placement_group", PlacementGroup.empty()),
+        ("placement_group_capture_child_tasks", True),
+        ("label_selector", {"ray.io/zone": "in(a, b)", "b": "!c", "d": "!in(e)"}),
+        ("fallback_strategy", [{"label_selector": {"a": "b"}}]),
         ("runtime_env", None),
         ("scheduling_strategy", "SPREAD"),
         ("placement_group", "default"),
@@ -92,13 +120,36 @@ def test_is_accepted(name: str, value: object) -> None:
         ("name", 3, TypeError),
         ("name", "", ValueError),
         ("enable_task_events", 1, TypeError),
-        ("num_gpus", 1, NotSupportedError),
-        ("memory", 10**6, NotSupportedError),
-        ("resources", {"special": 1}, NotSupportedError),
+        ("num_gpus", -1, ValueError),
+        ("num_gpus", 1.5, ValueError),
+        ("num_gpus", 0.00001, ValueError),
+        ("num_gpus", "1", TypeError),
+        ("memory", -1, ValueError),
+        ("memory", 2**61, ValueError),
+        ("memory", float("nan"), ValueError),
+        ("memory", "1G", TypeError),
+        ("resources", [("special", 1)], TypeError),
+        ("resources", {1: 1}, TypeError),
+        ("resources", {"special": "1"}, TypeError),
+        ("resources", {"special": -1}, ValueError),
+        ("resources", {"special": 0.00001}, ValueError),
+        ("resources", {"CPU": 1}, ValueError),
+        ("resources", {"GPU": 1}, ValueError),
+        ("accelerator_type", 4, TypeError),
+        ("scheduling_strategy", "RANDOM", ValueError),
+        ("scheduling_strategy", 3, TypeError),
+        ("placement_group", "other", TypeError),
+        ("placement_group_bundle_index", None, TypeError),
+        ("placement_group_capture_child_tasks", 1, TypeError),
+        ("label_selector", "a", TypeError),
+        ("label_selector", {"a b": "c"}, ValueError),
+        ("label_selector", {"a": "in(b"}, ValueError),
+        ("label_selector", {"a": 3}, ValueError),
+        ("fallback_strategy", {"a": "b"}, TypeError),
+        ("fallback_strategy", [{"other": {}}], ValueError),
         ("runtime_env", {"pip": ["x"]}, NotSupportedError),
-        ("scheduling_strategy", Foreign(), NotSupportedError),
+        ("scheduling_strategy", Foreign(), TypeError),
         ("max_calls", 1, NotSupportedError),
-        ("label_selector", {"a": "b"}, NotSupportedError),
         ("max_restarts", 1, ValueError),
     ],
 )
@@ -141,3 +192,89 @@ def test_task_options_are_shown_and_compared_by_value() -> None:
     assert "num_cpus=0.5" in repr(TaskOptions("f", num_cpus=0.5))
     assert TaskOptions("f") != TaskOptions("g")
     assert TaskOptions("f") != "f"
+
+
+def test_resources_that_have_options_of_their_own_are_told_which() -> None:
+    with pytest.raises(ValueError, match=r"use the 'num_cpus' keyword instead of 'CPU'"):
+        check_options({"resources": {"CPU": 1}})
+    with pytest.raises(ValueError, match=r"use the 'num_gpus' keyword instead of 'GPU'"):
+        check_options({"resources": {"GPU": 1}})
+
+
+def test_a_group_is_named_in_one_way_only() -> None:
+    given = {"placement_group": PlacementGroup.empty(), "scheduling_strategy": "SPREAD"}
+    with pytest.raises(ValueError, match="placement_group and scheduling_strategy"):
+        check_options(given)
+
+
+def test_what_is_asked_for_is_gathered_by_name() -> None:
+    given = {"num_gpus": 0.5, "memory": 7, "resources": {"x": 2}, "accelerator_type": "A100"}
+    options = task_options(given, "f")
+    assert options.resources == {"GPU": 0.5, "memory": 7, "x": 2, "accelerator_type:A100": 0.001}
+    assert not options.is_plain
+    assert task_options({"num_gpus": 0, "resources": {"x": 0}}, "f").is_plain
+
+
+LABELS = {"zone": "a", "disk": "ssd"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "fits"),
+    [
+        ({}, True),
+        ({"zone": "a"}, True),
+        ({"zone": "b"}, False),
+        ({"zone": "!b"}, True),
+        ({"zone": "!a"}, False),
+        ({"zone": "in(b, a)"}, True),
+        ({"zone": "in(b,c)"}, False),
+        ({"zone": "!in(b,c)"}, True),
+        ({"zone": "!in(a,c)"}, False),
+        ({"other": "a"}, False),
+        ({"other": "!a"}, True),
+        ({"zone": "a", "disk": "hdd"}, False),
+    ],
+)
+def test_label_selectors_fit_a_node_or_not(selector: dict[str, str | None], fits: bool) -> None:
+    assert fits_selector(selector, LABELS) is fits
+
+
+@pytest.mark.parametrize(
+    ("hard", "fits"),
+    [
+        ({"zone": In("a", "b")}, True),
+        ({"zone": In("b")}, False),
+        ({"other": In("a")}, False),
+        ({"zone": NotIn("b")}, True),
+        ({"zone": NotIn("a")}, False),
+        ({"other": NotIn("a")}, True),
+        ({"zone": Exists()}, True),
+        ({"other": Exists()}, False),
+        ({"other": DoesNotExist()}, True),
+        ({"zone": DoesNotExist()}, False),
+        ({"zone": Exists(), "disk": In("hdd")}, False),
+    ],
+)
+def test_label_expressions_match_a_node_or_not(hard: dict[str, Any], fits: bool) -> None:
+    assert matches(NodeLabelSchedulingStrategy(hard), LABELS) is fits
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: In(),
+        lambda: NotIn(3),  # type: ignore[arg-type]
+        lambda: NodeLabelSchedulingStrategy({}),
+        lambda: NodeLabelSchedulingStrategy({"a": "b"}),  # type: ignore[dict-item]
+        lambda: NodeLabelSchedulingStrategy({3: Exists()}),  # type: ignore[dict-item]
+        lambda: NodeLabelSchedulingStrategy([]),  # type: ignore[arg-type]
+        lambda: NodeAffinitySchedulingStrategy("no hex", soft=False),
+        lambda: NodeAffinitySchedulingStrategy("ab", soft=False),
+        lambda: NodeAffinitySchedulingStrategy("ff" * 28, soft=False),
+        lambda: NodeAffinitySchedulingStrategy("ab" * 28, False, _spill_on_unavailable=True),
+        lambda: NodeAffinitySchedulingStrategy("ab" * 28, True, _fail_on_unavailable=True),
+    ],
+)
+def test_strategies_that_mean_nothing_are_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        wrong()

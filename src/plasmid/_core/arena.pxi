@@ -50,14 +50,21 @@ cdef class Arena:
         _arenas.add(self)
 
     @staticmethod
-    def create(heap_bytes, cpus):
+    def create(heap_bytes, cpus, others=()):
         """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process
-        is its driver."""
+        is its driver. others: (name as bytes, amount) of what else tasks may use: GPU, then memory,
+        then what they ask for by name; at most KINDS - 1."""
         cdef Arena self = Arena.__new__(Arena)
-        cdef uint64_t heap = heap_bytes, units = cpus
+        cdef uint64_t heap = heap_bytes, n = 1 + len(others)
+        cdef _c.pm_total totals[_c.PM_KINDS]
         cdef int rc
+        if n > _c.PM_KINDS:
+            raise ValueError(f"more than {_c.PM_KINDS} kinds of resources")
+        totals[0].name, totals[0].amount = b"CPU", cpus
+        for i, (name, amount) in enumerate(others, start=1):
+            totals[i].name, totals[i].amount = name, amount
         with nogil:
-            rc = _c.pm_open_new(heap, units, &self._a)
+            rc = _c.pm_open_new(heap, totals, n, &self._a)
         check(rc, f"create an arena of {heap_bytes} bytes")
         self.session = self._a.h.session[:16]
         return self
@@ -128,12 +135,21 @@ cdef class Arena:
 
     @property
     def cpu_total(self):
-        return self.live().h.cpu_total / 10000.0
+        return self.live().h.total[_c.PM_CPU] / 10000.0
 
     @property
     def cpu_free(self):
         """CPUs that no running task has; negative while tasks that woke up are in debt."""
-        return <int64_t>self.live().h.cpu_free.v / 10000.0
+        return <int64_t>self.live().h.bundles[0].free[_c.PM_CPU].v / 10000.0
+
+    def resources(self):
+        """Name -> (total, free) of each kind of resource, in the core's order of kinds and its
+        units; free is negative while tasks that woke up are in debt."""
+        cdef _c.pm_header_shm *h = self.live().h
+        return {
+            h.kind_names[k].decode(): (h.total[k], <int64_t>h.bundles[0].free[k].v)
+            for k in range(h.kinds)
+        }
 
     @property
     def heap_bytes(self):

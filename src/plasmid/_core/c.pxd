@@ -20,6 +20,7 @@ cdef extern from "plasmid.h" nogil:
         PM_ELEFT
         PM_EFORKED
         PM_EALIVE
+        PM_EREMOVED
         PM_EFAILED
         PM_ESTATE
         PM_EWORK
@@ -76,11 +77,27 @@ cdef extern from "plasmid.h" nogil:
         pm_j64 lifeline
         pm_j64 pipe
 
+    enum:
+        PM_KINDS
+        PM_BUNDLES
+        PM_GROUPS
+        PM_CLIENTS
+        PM_KIND_NAME
+        PM_UNITS
+        PM_DEVICES
+        PM_GROUP_NAME
+        PM_CPU
+
+    ctypedef struct pm_bundle_shm:
+        pm_j64 free[16]
+
     ctypedef struct pm_header_shm:
         unsigned char session[16]
-        uint64_t cpu_total
         uint64_t heap_bytes
-        pm_j64 cpu_free
+        uint64_t kinds
+        char kind_names[16][64]
+        uint64_t total[16]
+        pm_bundle_shm bundles[256]
         pm_a64 expiry
         pm_a64 serializers
 
@@ -117,6 +134,10 @@ cdef extern from "plasmid.h" nogil:
         uint64_t slot
         bint waits
 
+    ctypedef struct pm_need:
+        uint64_t kind
+        uint64_t amount
+
     ctypedef struct pm_task_spec:
         uint64_t function
         const char *name
@@ -127,6 +148,10 @@ cdef extern from "plasmid.h" nogil:
         uint64_t nargs
         uint64_t nrets
         uint64_t cpu
+        const pm_need *more
+        uint64_t nmore
+        uint64_t group
+        int64_t bundle
         uint64_t retries
 
     ctypedef struct pm_submission:
@@ -147,6 +172,8 @@ cdef extern from "plasmid.h" nogil:
         uint64_t nrets
         uint64_t attempt
         uint64_t retries
+        uint64_t group
+        uint64_t devices
 
     ctypedef struct pm_result:
         const void *data
@@ -186,7 +213,11 @@ cdef extern from "plasmid.h" nogil:
     int pm__over(const pm_arena *a)
     void pm__wake_everyone(pm_arena *a)
 
-    int pm_open_new(uint64_t heap_bytes, uint64_t cpu_units, pm_arena **out)
+    ctypedef struct pm_total:
+        const char *name
+        uint64_t amount
+
+    int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out)
     int pm_open_fd(int fd, pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
     int pm_set_bell(pm_arena *a, int fd)
     int pm_end(pm_arena *a)
@@ -268,6 +299,7 @@ cdef extern from "plasmid.h" nogil:
         pm_running *out,
     )
     int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *start)
+    uint64_t pm_task_need(const pm_arena *a, uint64_t task, uint64_t kind)
     pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
@@ -312,6 +344,31 @@ cdef extern from "plasmid.h" nogil:
     int pm_survey(
         pm_arena *a, pm_patience how, uint64_t *start, pm_object_info *out, uint64_t *n
     )
+
+    ctypedef struct pm_group_spec:
+        const uint64_t (*bundles)[16]
+        uint64_t count
+        const char *name
+        uint64_t how
+        bint never
+        bint mine
+
+    ctypedef struct pm_group_info:
+        uint64_t serial
+        uint64_t state
+        uint64_t how
+        uint64_t count
+        bint stays
+        char name[64]
+    int pm_group_create(
+        pm_arena *a, pm_patience how, const pm_group_spec *spec, uint64_t *serial
+    )
+    int pm_group_remove(pm_arena *a, pm_patience how, uint64_t serial)
+    int pm_groups(pm_arena *a, pm_patience how, pm_group_info *out, uint64_t *n)
+    int pm_group_bundles(
+        pm_arena *a, pm_patience how, uint64_t serial, uint64_t (*out)[16], uint64_t *n
+    )
+    int pm_group_runners(pm_arena *a, pm_patience how, uint64_t *out, uint64_t *n)
 
     int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
 

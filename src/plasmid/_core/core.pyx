@@ -11,6 +11,7 @@ that each link the core would get two copies of its statics.
     memory.pxi   Lease, PrivateBuffer: an object's memory in a mapping of its own
     arena.pxi    Arena: objects and waiting
     tasks.pxi    Running: what a worker runs
+    groups.pxi   placement groups
     guard.pxi    Guard: keeps the keeper alive
     system.pxi   system calls that Python's os module does not have
 
@@ -42,6 +43,12 @@ CAUSE_UNKNOWN = _c.PM_CAUSE_UNKNOWN
 INLINE_BYTES = _c.PM_INLINE
 TASK_INLINE_BYTES = _c.PM_TASK_INLINE
 KEY_BYTES = _c.PM_KEY
+KINDS = _c.PM_KINDS
+KIND_NAME_BYTES = _c.PM_KIND_NAME - 1
+UNITS = _c.PM_UNITS
+DEVICES = _c.PM_DEVICES
+GROUP_NAME_BYTES = _c.PM_GROUP_NAME - 1
+BUNDLES = _c.PM_BUNDLES - 1
 RETRY_ALWAYS = -1
 CANCEL_SIGNAL = _c.PM_CANCEL_SIGNAL
 
@@ -52,5 +59,6 @@ include "refs.pxi"
 include "memory.pxi"
 include "arena.pxi"
 include "tasks.pxi"
+include "groups.pxi"
 include "guard.pxi"
 include "system.pxi"

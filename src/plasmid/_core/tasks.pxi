@@ -29,18 +29,23 @@ def submit(
     uint64_t nrets,
     uint64_t cpu,
     int64_t retries,
+    more=(),
+    uint64_t group=0,
+    int64_t bundle=-1,
 ):
     """Queue a task; the list of its results' references.
 
     payload: packed arguments of at most TASK_INLINE_BYTES, or None and `packed`, an object that
     holds them. args: references that the task keeps; it starts when the first `waits` of them have
-    values. cpu in 1/10000 CPU. retries after deaths of its worker; RETRY_ALWAYS. Cost: the lock
-    once, for up to 4 references and 4 results.
+    values. cpu in 1/10000 CPU. retries after deaths of its worker; RETRY_ALWAYS. more: (kind,
+    units) of what else it needs; group: serial of a placement group, 0 for none; bundle: index of
+    one of its bundles, -1 for any. Cost: the lock once, for up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
     cdef _c.pm_task_spec spec
     cdef _c.pm_submission progress
+    cdef _c.pm_need needs[_c.PM_KINDS]
     cdef _c.pm_ref few_rets[4]
     cdef _c.pm_task_argument few_args[4]
     cdef _c.pm_ref *rets = few_rets
@@ -72,6 +77,14 @@ def submit(
     spec.nargs = n
     spec.nrets = nrets
     spec.cpu = cpu
+    spec.more = needs
+    spec.nmore = len(more)
+    if spec.nmore > _c.PM_KINDS:
+        raise ValueError("more needs than kinds of resources")
+    for i in range(<Py_ssize_t>spec.nmore):
+        needs[i].kind, needs[i].amount = more[i]
+    spec.group = group
+    spec.bundle = bundle
     spec.retries = _c.PM_RETRY_ALWAYS if retries < 0 else <uint64_t>retries
     progress.task = progress.made = 0
     rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
@@ -115,6 +128,27 @@ cdef class Running:
     def parent(self):
         """Serial of the task that submitted it; 0 if a program did."""
         return self._t.parent
+
+    @property
+    def group(self):
+        """Serial of the placement group that it runs in, 0 for none."""
+        return self._t.group
+
+    @property
+    def needs(self):
+        """kind -> units of what it asked for. ValueError when it has been finished."""
+        cdef uint64_t k, units, task = self.unfinished()
+        found = {}
+        for k in range(_c.PM_KINDS):
+            units = _c.pm_task_need(self._arena.live(), task, k)
+            if units:
+                found[k] = units
+        return found
+
+    @property
+    def devices(self):
+        """The GPUs that it has, bit by bit."""
+        return self._t.devices
 
     @property
     def function_key(self):

@@ -54,6 +54,9 @@ class SessionConfig(_Record):
     """What `init` was asked for, checked. None: the engine decides from what the machine has.
 
     num_cpus             whole number >= 0: how many CPUs tasks may use at once
+    num_gpus             whole number >= 0 of GPUs
+    memory               bytes that tasks may ask for, a number that is only counted
+    resources            name -> amount of what else they may ask for
     address              of the session to join; "auto": any of this user's; "local": a new one;
                          None: as the environment says, else one that `plasmid start` started,
                          else a new one
@@ -69,9 +72,12 @@ class SessionConfig(_Record):
         "labels",
         "log_to_driver",
         "logging_level",
+        "memory",
         "namespace",
         "num_cpus",
+        "num_gpus",
         "object_store_memory",
+        "resources",
     )
 
     MINIMUM_STORE: ClassVar[int] = 1 << 20
@@ -81,6 +87,9 @@ class SessionConfig(_Record):
         *,
         address: str | None = None,
         num_cpus: int | None = None,
+        num_gpus: int | None = None,
+        memory: int | None = None,
+        resources: dict[str, float] | None = None,
         object_store_memory: int | None = None,
         namespace: str | None = None,
         labels: dict[str, str] | None = None,
@@ -89,6 +98,9 @@ class SessionConfig(_Record):
     ) -> None:
         self.address = address
         self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
+        self.memory = memory
+        self.resources = resources or {}
         self.object_store_memory = object_store_memory
         self.namespace = namespace
         self.labels = labels or {}
@@ -102,11 +114,25 @@ class TaskOptions(_Record):
     name              shown in errors and before what the task prints
     num_returns       how many refs `submit` gives back, >= 0
     num_cpus          >= 0, a multiple of 0.0001
+    resources         name -> amount of what it needs beside CPU: "GPU", "memory" in bytes, ...
+    strategy          None, "DEFAULT", "SPREAD" or an object of plasmid.strategies
+    selectors         label selectors, one of which must fit; none: any node will do
+    is_plain          it asks for CPU only, and goes where it may
     max_retries       after a worker's death: how many times more, -1 for ever
     retry_exceptions  whether raising is retried, too: always, never, or for these classes
     """
 
-    __slots__ = ("max_retries", "name", "num_cpus", "num_returns", "retry_exceptions")
+    __slots__ = (
+        "is_plain",
+        "max_retries",
+        "name",
+        "num_cpus",
+        "num_returns",
+        "resources",
+        "retry_exceptions",
+        "selectors",
+        "strategy",
+    )
 
     def __init__(
         self,
@@ -114,12 +140,19 @@ class TaskOptions(_Record):
         *,
         num_returns: int = 1,
         num_cpus: float = 1.0,
+        resources: dict[str, float] | None = None,
+        strategy: Any = None,
+        selectors: tuple[dict[str, Any], ...] = (),
         max_retries: int = 3,
         retry_exceptions: bool | tuple[type[BaseException], ...] = False,
     ) -> None:
         self.name = name
         self.num_returns = num_returns
         self.num_cpus = num_cpus
+        self.resources = resources or {}
+        self.strategy = strategy
+        self.selectors = selectors
+        self.is_plain = not self.resources and strategy is None and not selectors
         self.max_retries = max_retries
         self.retry_exceptions = retry_exceptions
 
@@ -303,6 +336,44 @@ class Engine(ABC):
     @abstractmethod
     def nodes(self) -> list[dict[str, Any]]:
         """One dict a machine, with Ray's keys: "NodeID", "Alive", "Resources", "Labels", ..."""
+
+    @abstractmethod
+    def gpu_ids(self) -> list[int] | list[str]:
+        """The GPUs that the calling task holds: names of CUDA_VISIBLE_DEVICES, or numbers."""
+
+    @property
+    @abstractmethod
+    def session_mark(self) -> bytes:
+        """At least ten bytes that no other session has."""
+
+    @abstractmethod
+    def create_group(
+        self,
+        bundles: list[dict[str, float]],
+        *,
+        strategy: int,
+        name: str,
+        detached: bool,
+        selectors: list[dict[str, str]],
+    ) -> int:
+        """Have a placement group reserved; its number. `strategy`: index of `groups.STRATEGIES`.
+        ValueError if the name is taken, TableFullError."""
+
+    @abstractmethod
+    def remove_group(self, serial: int) -> None:
+        """Give it back, and end what runs in it. No harm if it is gone."""
+
+    @abstractmethod
+    def groups(self) -> list[Any]:
+        """Each with serial, state ("pending", "ready", "removed"), how (strategy), name."""
+
+    @abstractmethod
+    def group_bundles(self, serial: int) -> list[dict[str, float]]:
+        """What each bundle of it has. TaskPlacementGroupRemoved."""
+
+    @abstractmethod
+    def current_group(self) -> int:
+        """The number of the group that the calling task runs in; 0 for none."""
 
     @abstractmethod
     def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:

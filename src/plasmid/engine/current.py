@@ -216,6 +216,36 @@ class _NotStarted(Engine):
     def nodes(self) -> list[dict[str, Any]]:
         raise self.error()
 
+    def gpu_ids(self) -> list[int] | list[str]:
+        raise self.error()
+
+    @property
+    def session_mark(self) -> bytes:
+        raise self.error()
+
+    def create_group(
+        self,
+        bundles: list[dict[str, float]],
+        *,
+        strategy: int,
+        name: str,
+        detached: bool,
+        selectors: list[dict[str, str]],
+    ) -> int:
+        raise self.error()
+
+    def remove_group(self, serial: int) -> None:
+        raise self.error()
+
+    def groups(self) -> list[Any]:
+        raise self.error()
+
+    def group_bundles(self, serial: int) -> list[dict[str, float]]:
+        raise self.error()
+
+    def current_group(self) -> int:
+        raise self.error()
+
     def locate(self, refs: list[ObjectRef]) -> dict[ObjectRef, dict[str, Any]]:
         raise self.error()
 

@@ -25,6 +25,7 @@ from plasmid._core import core
 from plasmid.engine import capsules, inplace, memory, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
+from plasmid.engine.placing import Placing, amount
 from plasmid.engine.running import (
     RunningTask,
     can_run_inside,
@@ -38,9 +39,9 @@ from plasmid.exceptions import (
     GetTimeoutError,
     RayTaskError,
     SessionError,
-    TaskUnschedulableError,
 )
 from plasmid.runtime import aliases, names
+from plasmid.runtime.environment import devices
 from plasmid.runtime.imports import import_path
 from plasmid.runtime.limits import most_workers
 from plasmid.serialize import custom
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from plasmid.runtime.guest import Guest
     from plasmid.runtime.session import Session
 
-CPU_UNITS = 10_000
 CROWDED_SECONDS = 0.1
 """How long a task that could run another on its stack leaves it to a new worker."""
 
@@ -98,6 +98,9 @@ def start(config: SessionConfig) -> LocalEngine:
 
     session = Session(
         num_cpus=config.num_cpus,
+        num_gpus=config.num_gpus,
+        memory=config.memory,
+        custom=config.resources,
         object_store_memory=config.object_store_memory,
         log_to_driver=config.log_to_driver,
         namespace=config.namespace,
@@ -151,7 +154,7 @@ class LocalEngine(Engine):
         self._aliases = set(session.aliases if session else aliases.names())
         self._futures = Futures(arena, arena.read, self._await)
         self._is_guest = is_guest
-        self._cpu_units = round(arena.cpu_total * CPU_UNITS)
+        self._placing = Placing(arena)
         arena.hooks = self
         core.set_current(arena)
         serialize.use_store(arena)
@@ -410,15 +413,10 @@ class LocalEngine(Engine):
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> list[core.ObjectRef]:
-        cpu = round(options.num_cpus * CPU_UNITS)
-        if cpu > self._cpu_units:
-            raise TaskUnschedulableError(
-                f"{options.name}() asks for num_cpus={options.num_cpus:g}, but the session has "
-                f"{self._arena.cpu_total:g}"
-            )
+        placed = self._placing.place(options)
         extra = None
-        if options.retry_exceptions or cpu != CPU_UNITS:
-            extra = (options.retry_exceptions, options.num_cpus)
+        if options.retry_exceptions or placed.cpu != core.UNITS or placed.captures:
+            extra = (options.retry_exceptions, options.num_cpus, placed.captures)
         arena, function = (
             self._arena,
             handle.ref,
@@ -435,8 +433,11 @@ class LocalEngine(Engine):
             packed.refs,
             packed.waits,
             options.num_returns,
-            cpu,
+            placed.cpu,
             options.max_retries,
+            placed.more,
+            placed.group,
+            placed.bundle,
         )
 
     def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:
@@ -449,24 +450,47 @@ class LocalEngine(Engine):
     # ---- the session
 
     def cluster_resources(self) -> dict[str, float]:
-        from plasmid.runtime import resources
-
-        return {
-            "CPU": self._arena.cpu_total,
-            "memory": float(resources.memory().bytes),
-            "object_store_memory": float(self._arena.heap_bytes),
-            "node:127.0.0.1": 1.0,
-            "node:__internal_head__": 1.0,
-        }
+        have = {name: amount(name, total) for name, (total, _) in self._arena.resources().items()}
+        have = {name: total for name, total in have.items() if total or name == "CPU"}
+        return {**have, "object_store_memory": float(self._arena.heap_bytes)}
 
     def available_resources(self) -> dict[str, float]:
-        free = max(0.0, self._arena.cpu_free)
-        have = {
-            **self.cluster_resources(),
-            "CPU": free,
-            "object_store_memory": float(self._arena.stats()["heap_free"]),
-        }
-        return {name: amount for name, amount in have.items() if amount > 0}
+        have = {name: amount(name, free) for name, (_, free) in self._arena.resources().items()}
+        have["object_store_memory"] = float(self._arena.stats()["heap_free"])
+        return {name: free for name, free in have.items() if free > 0}
+
+    def gpu_ids(self) -> list[int] | list[str]:
+        task = running.task or process.task
+        return devices.ids(task.core.devices) if task is not None else []
+
+    @property
+    def session_mark(self) -> bytes:
+        return bytes(self._arena.session)
+
+    def create_group(
+        self,
+        bundles: list[dict[str, float]],
+        *,
+        strategy: int,
+        name: str,
+        detached: bool,
+        selectors: list[dict[str, str]],
+    ) -> int:
+        mine = self._is_guest and not detached
+        return self._placing.create_group(bundles, strategy, name, selectors, mine)
+
+    def remove_group(self, serial: int) -> None:
+        core.remove_group(self._arena, serial)
+
+    def groups(self) -> list[core.Group]:
+        return core.groups(self._arena)
+
+    def group_bundles(self, serial: int) -> list[dict[str, float]]:
+        return self._placing.bundles(serial)
+
+    def current_group(self) -> int:
+        task = running.task or process.task
+        return task.core.group if task is not None else 0
 
     def nodes(self) -> list[dict[str, Any]]:
         import socket
@@ -488,7 +512,7 @@ class LocalEngine(Engine):
                 "DeathReasonMessage": "",
                 "alive": True,
                 "Resources": self.cluster_resources(),
-                "Labels": self._labels,
+                "Labels": self._placing.labels,
             }
         ]
 
@@ -526,9 +550,9 @@ class LocalEngine(Engine):
             "session_name": self._session_name,
             "address": self._session.name if self._session else self._boot["address"],
             "namespace": self._namespace,
-            "labels": self._labels,
+            "labels": self._placing.labels,
             "runtime_env": {},
-            "accelerators": {},
+            "accelerators": {"GPU": [str(device) for device in self.gpu_ids()]},
             "placement_group_id": ids.PlacementGroupID.nil(),
             "captures_child_tasks": False,
         }
@@ -536,7 +560,10 @@ class LocalEngine(Engine):
             context["task_id"] = ids.of_task(session, task.core.serial)
             context["task_name"] = task.core.name
             context["function_name"] = task.function_name
-            context["resources"] = {"CPU": task.num_cpus} if task.num_cpus else {}
+            context["resources"] = self._placing.by_name(task.core.needs)
+            context["captures_child_tasks"] = task.captures
+            if task.core.group:
+                context["placement_group_id"] = ids.of_group(session, task.core.group)
         return context
 
     @cached_property
@@ -550,10 +577,6 @@ class LocalEngine(Engine):
         own."""
         asked: str | None = self._config.namespace or self._boot["namespace"]
         return asked or self._arena.session.hex()
-
-    @property
-    def _labels(self) -> dict[str, str]:
-        return {"ray.io/node-id": self._node_id, **self._boot["labels"]}
 
     @property
     def _node_id(self) -> str:
@@ -587,5 +610,5 @@ class LocalEngine(Engine):
                 handle.ref = None
             ended: Any = _Ended(self._is_guest)
             self._arena.hooks = ended
-            self._arena = self._futures = self.serializers = ended
+            self._arena = self._futures = self.serializers = self._placing = ended
             futures.close()

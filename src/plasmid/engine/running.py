@@ -24,6 +24,7 @@ class RunningTask:
     core      the core's handle of it
     depth     tasks below it on the same stack
     num_cpus  what it asked for
+    captures  whether tasks that it submits are of its placement group, too
     resolved  values that references among its arguments arrived as
     function  what it runs, None until that is known
     run_inside(task)  run another to its end on top of it
@@ -42,6 +43,7 @@ class RunningTask:
         "_lenders",
         "_lock",
         "_stop",
+        "captures",
         "core",
         "depth",
         "function",
@@ -57,6 +59,7 @@ class RunningTask:
         self.core = task
         self.depth = depth
         self.num_cpus = 1.0
+        self.captures = False
         self.resolved: list[Any] = []
         self.function: Callable[..., Any] | None = None
         self.run_inside = run_inside

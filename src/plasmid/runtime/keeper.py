@@ -136,6 +136,7 @@ class Keeper:
         if self._arena.failure():
             self._arena.set_failure(b"")  # of keepers before us; whether it lasts will be seen
         names.clear(self._arena)
+        self._end_removed()
         while True:
             self._hire()
             self._expire()
@@ -151,6 +152,7 @@ class Keeper:
             os.eventfd_read(self._arena.bell)
         self._meet_clients()
         self._see_to_guests()
+        self._end_removed()
 
     def _admit(self) -> None:
         try:
@@ -272,6 +274,16 @@ class Keeper:
         if swept and kind == core.GUEST:
             names.clear(self._arena)  # those that went with it
         return swept
+
+    def _end_removed(self) -> None:
+        """Kill the workers that run tasks of removed placement groups; their sweep says so."""
+        for slot, epoch, pid in core.group_runners(self._arena):
+            watch = self._watched.get((slot, epoch))
+            with suppress(ProcessLookupError):
+                if watch:
+                    signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
+                elif pid in self._children:  # not reaped yet, so the number is its own
+                    os.kill(pid, signal.SIGKILL)
 
     def _watch(self, client: core.Client) -> None:
         """Open a pidfd, or sweep.

@@ -37,6 +37,23 @@ def usable_cpus() -> int:
     return max(1, math.floor(min(quotas)))
 
 
+def usable_gpus() -> int:
+    """NVIDIA devices of this machine, of those that CUDA_VISIBLE_DEVICES leaves."""
+    there = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    if not there:
+        there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    visible = visible_gpus()
+    return there if visible is None else min(there, len(visible))
+
+
+def visible_gpus() -> list[str] | None:
+    """The devices that CUDA_VISIBLE_DEVICES names; None if it is not set."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return None
+    return [] if given in ("", "NoDevFiles") else given.split(",")
+
+
 def memory() -> Memory:
     """All memory of the machine, or the smallest limit of our control groups if that is less."""
     machine = Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine")

@@ -13,14 +13,12 @@ from pathlib import Path
 
 import plasmid
 from plasmid._core import core
+from plasmid.exceptions import ResourceLimitError
 from plasmid.runtime import aliases, breakpoints, handover, resources
 from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
 from plasmid.runtime.logs import Follower
-
-CPU_UNITS = 10_000
-"""The core counts CPUs in whole units of 1/10000."""
 
 _HEAVY = ("numpy", "pyarrow", "pandas")
 
@@ -41,6 +39,9 @@ class Session:
         self,
         *,
         num_cpus: int | None = None,
+        num_gpus: int | None = None,
+        memory: int | None = None,
+        custom: dict[str, float] | None = None,
         object_store_memory: int | None = None,
         log_to_driver: bool = True,
         name: str | None = None,
@@ -48,6 +49,8 @@ class Session:
         labels: dict[str, str] | None = None,
     ) -> None:
         self.num_cpus = resources.usable_cpus() if num_cpus is None else num_cpus
+        self.num_gpus = resources.usable_gpus() if num_gpus is None else num_gpus
+        self.memory = resources.memory().bytes if memory is None else memory
         self.object_store_memory = resources.object_store_bytes(object_store_memory)
         self.import_path = import_path()
         """Where the session's workers look for modules."""
@@ -56,7 +59,8 @@ class Session:
         self.name = name or handover.new_name()
         """What other programs of this user join it by."""
         with ExitStack() as undo:
-            self.arena = create(self.object_store_memory, self.num_cpus)
+            others = totals(self.num_gpus, self.memory, custom or {})
+            self.arena = create(self.object_store_memory, self.num_cpus, others)
             undo.callback(self.arena.leave)
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, bell)
@@ -113,9 +117,36 @@ class Session:
         return [pidfd for pidfd in found.values() if pidfd is not None]
 
 
-def create(heap_bytes: int, cpus: int) -> core.Arena:
+NODE_RESOURCES = ("node:127.0.0.1", "node:__internal_head__")
+"""What Ray programs ask a little of to be on this machine."""
+
+
+def totals(gpus: int, memory: int, custom: dict[str, float]) -> list[tuple[bytes, int]]:
+    """What tasks may use beside CPUs, as `core.Arena.create` takes it. ResourceLimitError if the
+    core cannot count so many."""
+    room = core.KINDS - 3 - len(NODE_RESOURCES)
+    if gpus > core.DEVICES:
+        raise ResourceLimitError(f"init: num_gpus={gpus}, but there can be {core.DEVICES} at most")
+    if len(custom) > room:
+        raise ResourceLimitError(
+            f"init: resources names {len(custom)} kinds, but there can be {room} at most"
+        )
+    named = {**dict.fromkeys(NODE_RESOURCES, 1.0), **custom}
+    for name in custom:
+        if len(name.encode()) > core.KIND_NAME_BYTES:
+            raise ResourceLimitError(
+                f"init: a resource's name may have {core.KIND_NAME_BYTES} bytes, not {name!r}"
+            )
+    return [
+        (b"GPU", gpus * core.UNITS),
+        (b"memory", memory),
+        *((name.encode(), round(amount * core.UNITS)) for name, amount in named.items()),
+    ]
+
+
+def create(heap_bytes: int, cpus: int, others: list[tuple[bytes, int]]) -> core.Arena:
     try:
-        return core.Arena.create(heap_bytes, cpus * CPU_UNITS)
+        return core.Arena.create(heap_bytes, cpus * core.UNITS, others)
     except OSError as error:
         raise resources.why_no_arena(error, heap_bytes) from error
 

@@ -33,6 +33,7 @@ from plasmid.exceptions import (
     TaskCancelledError,
 )
 from plasmid.runtime import aliases, output
+from plasmid.runtime.environment import devices
 from plasmid.runtime.start import WorkerStart
 
 SURPLUS_SECONDS = 10.0
@@ -74,6 +75,7 @@ class Worker:
         self._update_serializers = update_serializers
         self._set_threads = set_threads
         self._functions: dict[tuple[int, int], Callable[..., Any]] = {}
+        self._has_devices = arena.resources()["GPU"][0] > 0
 
     def run(self) -> None:
         try:
@@ -126,6 +128,7 @@ class Worker:
         if outer is not None:
             output.begin_task(outer.core.name)
             self._set_threads(outer.num_cpus)
+            self._show_devices(outer.core)
         return following
 
     def _outcome(
@@ -136,9 +139,10 @@ class Worker:
         try:
             task = mine.core
             self._update_serializers()
+            self._show_devices(task)
             try:
                 args, kwargs, where, extra = packing.unpack_arguments(task)
-                asked, mine.num_cpus = extra or (False, 1.0)
+                asked, mine.num_cpus, mine.captures = extra or (False, 1.0, False)
                 self._set_threads(mine.num_cpus)
                 filled = self._fill_in(task, mine, args, kwargs, where)
                 function = mine.function = self._function(task)
@@ -160,6 +164,10 @@ class Worker:
         if process.forked:
             leave_fork(None)
         return results, None, False
+
+    def _show_devices(self, task: core.Running) -> None:
+        if self._has_devices:
+            devices.set(task.devices)
 
     def _call(
         self,

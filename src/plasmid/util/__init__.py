@@ -3,12 +3,21 @@
 # No `from __future__ import annotations`: the name is a module's here.
 from plasmid import _later
 from plasmid.util.completion import as_completed, map_unordered
+
+# As in Ray the name is the function, and `from plasmid.util.placement_group import ...` works.
+from plasmid.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from plasmid.util.serializers import deregister_serializer, register_serializer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from plasmid.actor import list_named_actors
-    from plasmid.util import annotations, check_serialize, debug
+    from plasmid.util import annotations, check_serialize, debug, scheduling_strategies
     from plasmid.util.check_serialize import inspect_serializability
     from plasmid.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
 
@@ -20,12 +29,18 @@ __all__ = [
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_current_placement_group",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
+    "scheduling_strategies",
 ]
 
 _LATER = {
@@ -34,6 +49,7 @@ _LATER = {
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
     **_later.modules("plasmid.util", "annotations", "check_serialize", "debug"),
+    **_later.modules("plasmid.util", "scheduling_strategies"),
 }
 
 

@@ -1,0 +1,21 @@
+"""What Ray programs import from `ray.util.placement_group`."""
+
+from __future__ import annotations
+
+from plasmid.groups import (
+    PlacementGroup,
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
+__all__ = [
+    "PlacementGroup",
+    "get_current_placement_group",
+    "get_placement_group",
+    "placement_group",
+    "placement_group_table",
+    "remove_placement_group",
+]
