@@ -280,3 +280,31 @@ def test_a_group_made_in_a_task_outlives_it() -> None:
 
     group = plasmid.get(make.remote())
     assert plasmid.get(where.options(scheduling_strategy=inside(group)).remote())[0] == group
+
+
+def test_the_runtime_context_tells_of_group_and_resources() -> None:
+    @plasmid.remote(num_gpus=0.5)
+    def look() -> tuple[Any, ...]:
+        context = plasmid.get_runtime_context()
+        found = context.get_placement_group_id(), context.get_assigned_resources()
+        captured = context.should_capture_child_tasks_in_placement_group
+        return (*found, context.get_accelerator_ids()["GPU"], captured)
+
+    group = placement_group([{"CPU": 1, "GPU": 1}])
+    seen = plasmid.get(look.options(scheduling_strategy=inside(group, 0, True)).remote())
+    assert seen == (group.id.hex(), {"CPU": 1.0, "GPU": 0.5}, ["0"], True)
+    assert plasmid.get(look.remote())[0] is None
+
+
+def test_cancelled_tasks_of_a_group_give_back_what_they_had(gate: Gate) -> None:
+    group = placement_group([{"CPU": 1, "GPU": 1}])
+    strategy = inside(group)
+    running = wait_at.options(num_gpus=0.5, scheduling_strategy=strategy).remote(gate)
+    gate.await_arrivals(1)
+    queued = where.options(num_gpus=1, scheduling_strategy=strategy).remote()
+    for ref in (queued, running):
+        plasmid.cancel(ref, force=ref is running)
+        with pytest.raises(plasmid.exceptions.TaskCancelledError):
+            plasmid.get(ref)
+    last = where.options(num_gpus=1, scheduling_strategy=strategy).remote()
+    assert plasmid.get(last) == (group, [0])
