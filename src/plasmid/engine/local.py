@@ -33,6 +33,7 @@ from plasmid.engine.running import (
     is_stack_low,
     process,
     running,
+    shielded,
 )
 from plasmid.engine.serializers import Serializers
 from plasmid.exceptions import (
@@ -383,14 +384,21 @@ class LocalEngine(Engine):
     def export(self, function: Callable[..., Any], name: str, key: bytes) -> Exported:
         handle = self._handles.get(key)
         if handle is None:
-            more_path = tuple(entry for entry in import_path() if entry not in self._import_path)
-            # What its closure refers to lives as long as the stored function does.
-            refs = serialize.plan(function).refs
-            more_names = tuple(name for name in aliases.names() if name not in self._aliases)
-            stored = (serialize.dumps_function(function), (more_path, more_names), refs)
-            handle = Exported(self._publish(stored), name.encode(errors="replace"))
+            with shielded():
+                ref = self._publish(self._packed(function))
+            handle = Exported(ref, name.encode(errors="replace"))
             self._handles[key] = handle
         return handle
+
+    def _packed(
+        self, function: Callable[..., Any]
+    ) -> tuple[bytes, tuple[tuple[str, ...], tuple[str, ...]], Sequence[core.ObjectRef]]:
+        """The function, where to look for its modules and what else they are called, and what its
+        closure refers to: that lives as long as the stored function does."""
+        more_path = tuple(entry for entry in import_path() if entry not in self._import_path)
+        more_names = tuple(name for name in aliases.names() if name not in self._aliases)
+        refs = serialize.plan(function).refs
+        return serialize.dumps_function(function), (more_path, more_names), refs
 
     def _publish(
         self,

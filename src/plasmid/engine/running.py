@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from signal import ITIMER_REAL, getitimer
 from typing import Any, NoReturn
 
@@ -171,6 +171,22 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """No cancel interrupts this thread's task inside; one that comes meanwhile does at the end.
+
+    For calls that turn whatever is raised in them into something else: C pickle says PicklingError
+    of an import that was interrupted.
+    """
+    task = running.task
+    exposed = task is not None and task.shield()
+    try:
+        yield
+    finally:
+        if task is not None and exposed:
+            task.expose()
 
 
 def can_run_inside() -> bool:
