@@ -19,6 +19,7 @@ enum {
     LISTED = 2,   /* a hold in its client's list; a task in the list that its state says */
     DYING = 4,    /* an entry on the dying list */
     SETTLING = 8, /* an entry on the settling list */
+    ITEM = 16,    /* an entry in the list of a gate */
 };
 
 /* What the walks have found. */
@@ -321,6 +322,40 @@ static int check_contained(survey *s, uint64_t entry, const pm_entry_shm *e)
     return PM_OK;
 }
 
+/* The items of a gate: sealed, linked, and as many as it says. */
+static int check_gate(survey *s, uint64_t entry, const pm_entry_shm *e)
+{
+    const pm_stream_shm *q = pm__stream(s->a, entry);
+    enum pm_entry_state state = state_of(s, entry);
+    uint64_t n = 0, last = 0;
+    for (uint64_t i = q->head.v; i; n++, last = i, i = pm__entry(s->a, i - 1)->link.v) {
+        MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | ITEM)),
+             "gate %" PRIu64 ": its item %" PRIu64 " is free, or on another list", entry, i);
+        MUST(pm__entry(s->a, i - 1)->strip.v == PM_ITEM &&
+                 (state_of(s, i) == PM_SEALED || state_of(s, i) == PM_FAILED),
+             "gate %" PRIu64 ": its item %" PRIu64 " is in state %d, strip %" PRIu64, entry, i,
+             state_of(s, i), pm__entry(s->a, i - 1)->strip.v);
+        s->entries[i - 1] |= ITEM;
+        s->refs[i - 1]++;
+    }
+    MUST(n == e->held.v && q->tail.v == last && q->made.v >= n,
+         "gate %" PRIu64 ": %" PRIu64 " items, %" PRIu64 " counted, tail %" PRIu64 ", not %" PRIu64
+         ", %" PRIu64 " made",
+         entry, n, e->held.v, q->tail.v, last, q->made.v);
+    bool open = e->strip.v == PM_GATE && e->refs.v;
+    MUST(open == (e->holders.v != 0), "gate %" PRIu64 ": strip %" PRIu64 ", holders %" PRIu64,
+         entry, e->strip.v, e->holders.v);
+    MUST(!open || !e->task.v || state == (n ? PM_OFFERING : PM_PENDING),
+         "gate %" PRIu64 ": state %d with %" PRIu64 " items", entry, state, n);
+    MUST(e->strip.v != PM_SHUT || n == 0, "gate %" PRIu64 ": closed with %" PRIu64 " items", entry,
+         n);
+    MUST(e->block.v == 0 && e->nrefs.v == 0 && e->deps.v == 0 && e->key.v == 0,
+         "gate %" PRIu64 " has what only objects have", entry);
+    MUST(q->pausing.v <= PM_CLIENTS * (uint64_t)PM_WAITERS, "gate %" PRIu64 ": waiter %" PRIu64,
+         entry, q->pausing.v);
+    return PM_OK;
+}
+
 /* Everything of an entry but its count of references. */
 static int check_entry(survey *s, uint64_t entry)
 {
@@ -328,24 +363,25 @@ static int check_entry(survey *s, uint64_t entry)
     enum pm_entry_state state = state_of(s, entry);
     unsigned char flags = s->entries[entry - 1];
     bool sealed = state == PM_SEALED || state == PM_FAILED, freed = state == PM_FREED;
+    bool gate = pm__is_gate(s->a, entry);
     uint64_t bytes =
         e->nrefs.v ? pm__refs_offset(e->size.v) + e->nrefs.v * sizeof(pm_ref) : e->size.v;
-    MUST(sealed || freed || state == PM_PENDING, "entry %" PRIu64 " is live in state %d", entry,
-         state);
-    MUST(e->held.v <= e->nrefs.v && (!sealed || flags & DYING || e->held.v == e->nrefs.v),
+    MUST(sealed || freed || state == PM_PENDING || (gate && state == PM_OFFERING),
+         "entry %" PRIu64 " is live in state %d", entry, state);
+    MUST(gate || (e->held.v <= e->nrefs.v && (!sealed || flags & DYING || e->held.v == e->nrefs.v)),
          "entry %" PRIu64 ": state %d, %" PRIu64 " of %" PRIu64 " contained references", entry,
          state, e->held.v, e->nrefs.v);
     /* a pending object whose bytes became a result's has a size, but neither block nor
      * references */
     MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0),
          "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry, bytes);
-    MUST(e->strip.v == PM_WHOLE || freed, "entry %" PRIu64 ": state %d, strip %" PRIu64, entry,
-         state, e->strip.v);
+    MUST(e->strip.v == PM_WHOLE || e->strip.v > PM_STRIPPED || freed,
+         "entry %" PRIu64 ": state %d, strip %" PRIu64, entry, state, e->strip.v);
     int rc = e->block.v && e->strip.v != PM_STRIPPED
                  ? check_block(s, e->block.v, bytes, "entry", entry)
                  : PM_OK;
     if (!rc)
-        rc = check_contained(s, entry, e);
+        rc = gate ? check_gate(s, entry, e) : check_contained(s, entry, e);
     MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && !sealed),
          "entry %" PRIu64 ": state %d, made by task %" PRIu64, entry, state, e->task.v);
     MUST(rc || e->producer.v <= s->h->serial.v,
@@ -396,10 +432,14 @@ static int compare_refs(survey *s)
         MUST(refs == s->refs[i - 1],
              "entry %" PRIu64 ": %" PRIu64 " references, but %" PRIu64 " found", i, refs,
              s->refs[i - 1]);
-        bool goes = refs == 0 || pm__entry(s->a, i - 1)->strip.v == PM_STRIPPING;
+        uint64_t strip = pm__entry(s->a, i - 1)->strip.v;
+        bool goes = refs == 0 || strip == PM_STRIPPING || strip == PM_SHUTTING;
         MUST(goes == ((s->entries[i - 1] & DYING) != 0),
              "entry %" PRIu64 ": %" PRIu64 " references, strip %" PRIu64 ", dying %d", i, refs,
-             pm__entry(s->a, i - 1)->strip.v, (s->entries[i - 1] & DYING) != 0);
+             strip, (s->entries[i - 1] & DYING) != 0);
+        MUST((strip == PM_ITEM) == ((s->entries[i - 1] & ITEM) != 0),
+             "entry %" PRIu64 ": strip %" PRIu64 ", in the list of a gate %d", i, strip,
+             (s->entries[i - 1] & ITEM) != 0);
     }
     return PM_OK;
 }
@@ -496,7 +536,8 @@ static int count_refs(survey *s, uint64_t task, const pm_task_shm *t)
         uint64_t entry = pm__task_ret(s->a, t, i)->v >> 1;
         rc = count_ref(s, task, entry, "result");
         MUST(rc || (pm__entry(s->a, entry - 1)->task.v == task &&
-                    (state_of(s, entry) == PM_PENDING || state_of(s, entry) == PM_FREED)),
+                    (state_of(s, entry) == PM_PENDING || state_of(s, entry) == PM_FREED ||
+                     (i == 0 && pm__is_gate(s->a, entry) && state_of(s, entry) == PM_OFFERING))),
              "task %" PRIu64 ": result %" PRIu64 " is entry %" PRIu64
              " in state %d, made by task %" PRIu64,
              task, i, entry, state_of(s, entry), pm__entry(s->a, entry - 1)->task.v);

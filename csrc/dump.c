@@ -53,7 +53,7 @@ int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
 /* ---- words ----------------------------------------------------------------------------------- */
 
 static const char *const KINDS[] = {"free", "driver", "keeper", "worker", "guest"};
-static const char *const STATES[] = {"free", "pending", "sealed", "failed", "freed"};
+static const char *const STATES[] = {"free", "pending", "sealed", "failed", "freed", "offering"};
 static const char *const TASKS[] = {"free",    "building",  "waiting",  "ready",
                                     "running", "finishing", "abandoned"};
 

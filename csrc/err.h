@@ -33,7 +33,9 @@
     X(-22, LEASED, SealTimeoutError, "other processes can still write it")                         \
     X(-23, LEFT, SessionError, "this program has left the session: it called shutdown()")          \
     X(-24, CANCELLED, TaskCancelledError, "the task was cancelled, and its process is to end")     \
-    X(-25, REMOVED, TaskPlacementGroupRemoved, "the placement group was removed")
+    X(-25, REMOVED, TaskPlacementGroupRemoved, "the placement group was removed")                  \
+    X(-26, END, ObjectRefStreamEndOfStreamError, "the generator has ended")                        \
+    X(-27, DROPPED, PlasmidError, "nobody waits for what the task yields")
 
 enum {
     PM_OK = 0,

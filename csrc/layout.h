@@ -11,7 +11,7 @@
  *
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
- *                 + 1 if the header keeps it (boot, a kept key)
+ *                 + 1 if the header keeps it (boot, a kept key) + 1 if it is an item of a stream
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
  *   entry.holders lists exactly its hold records
  *   busy        = clients with running tasks;  cpu_used = sum of task.held
@@ -19,6 +19,7 @@
  *                 machine (bundle 0) also + the totals of the bundles that groups have reserved.
  *                 CPU counts as held only by who is not blocked, so its free may be below 0
  *   each GPU is whole and free in one bundle, or in use in parts in one, or held whole by one task
+ *   gate.held   = items of its stream;  an open gate whose task has not ended is OFFERING <=> held > 0
  *   aside       = workers with aside = 1, none of which is idle or busy
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
@@ -72,19 +73,35 @@ typedef struct {
 } pm_entry_shm;
 
 enum pm_entry_state {
-    PM_FREE,    /* on the free list */
-    PM_PENDING, /* its bytes are being written, or its task has not finished */
-    PM_SEALED,  /* immutable and visible */
-    PM_FAILED,  /* sealed, and the value is an exception to raise */
-    PM_FREED,   /* by the user: references stay, the bytes go when nobody looks at them any more */
+    PM_FREE,     /* on the free list */
+    PM_PENDING,  /* its bytes are being written, or its task has not finished */
+    PM_SEALED,   /* immutable and visible */
+    PM_FAILED,   /* sealed, and the value is an exception to raise */
+    PM_FREED,    /* by the user: references stay, the bytes go when nobody looks at them any more */
+    PM_OFFERING, /* a gate whose stream has items, and a task that may add more */
 };
 
-/* What has become of the bytes of a freed entry. */
+/* What an entry is beside an object with a value, or what has become of a freed one's bytes. Nobody
+ * gets a reference to the last four by their id. */
 enum pm_strip {
     PM_WHOLE,
     PM_STRIPPING, /* on the dying list: contained references go, then the block */
     PM_STRIPPED,  /* block still names what it was, for those who look without the lock */
+    PM_GATE,      /* of a stream: its bytes are a pm_stream_shm, `held` counts the items in it */
+    PM_SHUTTING,  /* a gate that nobody holds any more: on the dying list, its items go */
+    PM_SHUT,      /* and they are gone */
+    PM_ITEM,      /* of a stream, sealed, and not yet taken: link is the next one */
 };
+
+/* What a task yields and nobody has taken yet, oldest first. It lies in the bytes of the gate: a
+ * result of the task that only the process that submitted it holds, and never sees. */
+typedef struct {
+    pm_j64 head, tail; /* [J] items, through their links; each has one reference, the stream's */
+    pm_j64 made;       /* [J] items that were ever put in: a further attempt skips as many */
+    pm_j64 limit;      /* [J] the task pauses while so many are here; 0 = never */
+    pm_j64
+        pausing; /* [J] its waiter, client * PM_WAITERS + waiter + 1; 0, or out of date: harmless */
+} pm_stream_shm;
 
 /* A reference as it stands in an object's table of contained refs. */
 typedef struct {
@@ -331,6 +348,7 @@ typedef struct {
 
 _Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
 _Static_assert(offsetof(pm_entry_shm, bytes) == 104, "layout");
+_Static_assert(sizeof(pm_stream_shm) <= PM_INLINE, "a gate has room for its stream");
 _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");

@@ -211,18 +211,25 @@ void pm_label(pm_arena *a, uint64_t slot, const char *site)
     e->bytes[PM_INLINE - 1] = 0;
 }
 
+int pm__seal_locked(pm_op *op, uint64_t slot, bool failed)
+{
+    int rc = sealable(op->a, slot);
+    if (rc == PM_OK) {
+        reopen(op->a,
+               slot); /* should we die before the commit, others take it up after our sweep */
+        pm__entry_publish(op, slot + 1, failed ? PM_FAILED : PM_SEALED);
+        pm__entry_settled(op, slot + 1);
+    }
+    return rc;
+}
+
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed)
 {
     pm_op op;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    rc = sealable(a, slot);
-    if (rc == PM_OK) {
-        reopen(a, slot); /* should we die before the commit, others take it up after our sweep */
-        pm__entry_publish(&op, slot + 1, failed ? PM_FAILED : PM_SEALED);
-        pm__entry_settled(&op, slot + 1);
-    }
+    rc = pm__seal_locked(&op, slot, failed);
     int left = pm__done(&op);
     return rc ? rc : left;
 }
@@ -259,6 +266,11 @@ static bool take_one_more(pm_local *own)
         if (atomic_compare_exchange_weak(&own->refs, &n, n + 1))
             return true;
     return false;
+}
+
+bool pm__take_one_more(pm_arena *a, uint64_t slot)
+{
+    return take_one_more(&a->local[slot]);
 }
 
 /* One reference less if it is not the last. */
@@ -304,7 +316,9 @@ int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
     if (rc)
         return rc;
     /* refs == 0 with a live state: on the dying list, where nothing returns from */
-    rc = is_live(a, ref) && pm__entry(a, ref.slot)->refs.v && a->local[ref.slot].own != PM_STOCKED
+    const pm_entry_shm *e = pm__entry(a, ref.slot);
+    rc = is_live(a, ref) && e->refs.v && e->strip.v <= PM_STRIPPED &&
+                 a->local[ref.slot].own != PM_STOCKED
              ? hold_locked(&op, ref.slot + 1)
              : PM_ENOTFOUND;
     int left = pm__done(&op);

@@ -45,10 +45,13 @@ int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t
 void pm_label(pm_arena *a, uint64_t slot, const char *site);
 /* Make a pending object of ours immutable and visible. PM_ESTATE, PM_ELEASED: see pm_lease(). */
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed);
+int pm__seal_locked(pm_op *op, uint64_t slot, bool failed);
 
 /* One more reference of this process. PM_ENOTFOUND if that generation is gone. Lock-free if the
  * process has one. */
 int pm_hold(pm_arena *a, pm_patience how, pm_ref ref);
+/* The same, only if the process has one. */
+bool pm__take_one_more(pm_arena *a, uint64_t slot);
 /* One less. Never waits, never fails: what cannot be done now is deferred to the next operation, at
  * most by a millisecond or two. */
 void pm_drop(pm_arena *a, uint64_t slot);

@@ -5,7 +5,8 @@
  *   cancel.h  pm_cancel                             recover.h pm_sweep
  *   check.h   pm_check, pm_dump
  *   window.h  mappings of one object, for writing   survey.h  the objects, one by one
- *   guard.h   the thread that keeps the keeper alive  group.h   placement groups
+ *   stream.h  what a task yields                    group.h   placement groups
+ *   guard.h   the thread that keeps the keeper alive
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H

@@ -40,7 +40,7 @@ static void push_dying(pm_op *op, uint64_t entry)
 static void entry_gone(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    if (e->strip.v == PM_STRIPPING)
+    if (e->strip.v == PM_STRIPPING || e->strip.v == PM_SHUTTING)
         return; /* it is on the list, and goes with its last step there */
     if (e->held.v == 0 && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES)
         entry_free(op, entry);
@@ -84,6 +84,10 @@ static void step_dying(pm_op *op, uint64_t entry)
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     uint64_t n = e->held.v;
     pm_header_shm *h = op->a->h;
+    if (n > 0 && pm__is_gate(op->a, entry)) {
+        pm__entry_unref(op, pm__stream_pop(op, entry));
+        return;
+    }
     if (n > 0) {
         pm_set(lock_of(op), &e->held, n - 1);
         pm__entry_unref(op, pm__contained(op->a, e)[n - 1].slot + 1);
@@ -94,7 +98,7 @@ static void step_dying(pm_op *op, uint64_t entry)
         entry_free(op, entry);
         return;
     }
-    pm_set(lock_of(op), &e->strip, PM_STRIPPED);
+    pm_set(lock_of(op), &e->strip, e->strip.v == PM_SHUTTING ? PM_SHUT : PM_STRIPPED);
     if (e->block.v)
         pm__heap_free(&op->a->heap, e->block.v);
 }
@@ -136,6 +140,54 @@ static void step_settling(pm_op *op, uint64_t entry)
     pm__task_waited(op, task);
 }
 
+/* ---- streams --------------------------------------------------------------------------------- */
+
+uint64_t pm__task_gate(const pm_arena *a, uint64_t task)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t first = t->rets_made.v ? pm__task_ret(a, t, 0)->v >> 1 : 0;
+    return first && pm__is_gate(a, first) ? first : 0;
+}
+
+uint64_t pm__stream_pop(pm_op *op, uint64_t gate)
+{
+    pm_lock *l = lock_of(op);
+    pm_entry_shm *e = pm__entry(op->a, gate - 1);
+    pm_stream_shm *s = pm__stream(op->a, gate);
+    uint64_t item = s->head.v;
+    pm_entry_shm *first = pm__entry(op->a, item - 1);
+    pm_set(l, &s->head, first->link.v);
+    if (first->link.v == 0)
+        pm_set(l, &s->tail, 0);
+    pm_set(l, &e->held, e->held.v - 1);
+    pm_set(l, &first->strip, PM_WHOLE);
+    return item;
+}
+
+void pm__stream_resume(pm_op *op, uint64_t gate)
+{
+    pm_stream_shm *s = pm__stream(op->a, gate);
+    uint64_t waiter = s->pausing.v;
+    if (waiter == 0)
+        return;
+    pm_set(lock_of(op), &s->pausing, 0);
+    if (op->ncounts == PM_WAKES)
+        op->everyone = true;
+    else
+        op->counts[op->ncounts++] = &op->a->waiters[waiter - 1];
+}
+
+/* Nobody can take an item any more, and its task has not ended: the items go now, the task when it
+ * next yields. */
+static void gate_close(pm_op *op, uint64_t gate)
+{
+    pm_entry_shm *e = pm__entry(op->a, gate - 1);
+    pm_set(lock_of(op), &e->strip, e->held.v ? PM_SHUTTING : PM_SHUT);
+    if (e->held.v)
+        push_dying(op, gate);
+    pm__stream_resume(op, gate);
+}
+
 /* ---- hold records ---------------------------------------------------------------------------- */
 
 void pm__hold_end(pm_op *op, uint64_t hold)
@@ -152,6 +204,9 @@ void pm__hold_end(pm_op *op, uint64_t hold)
         pm_set(l, &holds[next - 1].prev, prev);
     pm__pool_give(op, &op->a->h->holds, hold);
     pm__entry_unref(op, entry);
+    const pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    if (e->strip.v == PM_GATE && e->refs.v && e->holders.v == 0)
+        gate_close(op, entry);
     /* Of a dead client: its pins, or the step between its last unpin and what follows. Who waits
      * for its leases is woken when its sweep ends. */
     pm__entry_strip(op, entry);
@@ -236,34 +291,35 @@ static bool is_runnable(const pm_arena *a, const pm_task_shm *t)
     return pm__fits(a, &a->h->shapes[t->shape.v - 1], true) != 0;
 }
 
-static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, int *budget)
+static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, bool streams,
+                             int *budget)
 {
     uint64_t task = pm__entry(a, entry - 1)->task.v;
     if (!task || --*budget < 0)
         return 0;
     const pm_task_shm *t = pm__task(a, task - 1);
     if (t->state.v == PM_TASK_READY)
-        return runnable && !is_runnable(a, t) ? 0 : task;
+        return (streams || !pm__task_gate(a, task)) && (!runnable || is_runnable(a, t)) ? task : 0;
     if (t->state.v != PM_TASK_WAITING)
         return 0;
     for (uint64_t i = 0; i < t->nargs.v && --*budget >= 0; i++) {
         uint64_t word = pm__task_arg(a, t, i)->entry.v, found;
-        if ((word & 1) && (found = queued_below(a, (word >> 1) + 1, runnable, budget)))
+        if ((word & 1) && (found = queued_below(a, (word >> 1) + 1, runnable, streams, budget)))
             return found;
     }
     return 0;
 }
 
-uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry)
+uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry, bool streams)
 {
     int budget = PM_REACH;
-    return queued_below(a, entry, false, &budget);
+    return queued_below(a, entry, false, streams, &budget);
 }
 
-uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry)
+uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry, bool streams)
 {
     int budget = PM_REACH;
-    return queued_below(a, entry, true, &budget);
+    return queued_below(a, entry, true, streams, &budget);
 }
 
 static void look(pm_op *op, pm_waiter_shm *w)
@@ -396,7 +452,7 @@ static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
     else if ((attached || t->cancel.v) && e->refs.v > 1) {
         uint64_t generation = pm_p64_load(&e->state) >> 8;
         bool failed = ret & 1 || !attached;
-        if (!attached)
+        if (!attached && !pm__is_gate(op->a, entry))
             write_cancelled(op, e, t);
         pm_publish(lock_of(op), &e->state, generation << 8 | (failed ? PM_FAILED : PM_SEALED));
         pm__entry_settled(op, entry);
@@ -449,8 +505,10 @@ void pm__attach_bytes(pm_op *op, uint64_t task, const void *data, uint64_t len, 
     pm_task_shm *t = pm__task(op->a, task - 1);
     pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
     uint64_t entry = ret->v >> 1;
-    memcpy(pm__entry(op->a, entry - 1)->bytes, data, len); /* pending: nobody reads them */
-    pm_set(lock_of(op), &pm__entry(op->a, entry - 1)->size, len);
+    if (!pm__is_gate(op->a, entry)) { /* whose bytes are its list of items */
+        memcpy(pm__entry(op->a, entry - 1)->bytes, data, len); /* pending: nobody reads them */
+        pm_set(lock_of(op), &pm__entry(op->a, entry - 1)->size, len);
+    }
     pm_set(lock_of(op), ret, entry << 1 | failed);
     pm_set(lock_of(op), &t->attached, t->attached.v + 1);
 }

@@ -67,6 +67,24 @@ void pm__entry_notify(pm_op *op, uint64_t entry);
  * dependants. */
 void pm__entry_settled(pm_op *op, uint64_t entry);
 
+/* The stream of a gate. */
+static inline pm_stream_shm *pm__stream(const pm_arena *a, uint64_t gate)
+{
+    return (pm_stream_shm *)pm__entry(a, gate - 1)->bytes;
+}
+/* Is it a gate: open, or closed because nobody holds it. */
+static inline bool pm__is_gate(const pm_arena *a, uint64_t entry)
+{
+    uint64_t strip = pm__entry(a, entry - 1)->strip.v;
+    return strip == PM_GATE || strip == PM_SHUTTING || strip == PM_SHUT;
+}
+/* Gate of a task that has all its results; 0 if it has none. */
+uint64_t pm__task_gate(const pm_arena *a, uint64_t task);
+/* The oldest item leaves the stream; the stream's reference is the caller's now. */
+uint64_t pm__stream_pop(pm_op *op, uint64_t gate);
+/* There may be room, or no taker: have the task go on if it pauses. */
+void pm__stream_resume(pm_op *op, uint64_t gate);
+
 /* End client's hold record and its reference. */
 void pm__hold_end(pm_op *op, uint64_t hold);
 
@@ -83,10 +101,11 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task);
 void pm__task_waited(pm_op *op, uint64_t task);
 void pm__task_ready(pm_op *op, uint64_t task, bool first);
 /* A queued task on which the entry's value depends, directly or through tasks that wait for
- * arguments; 0 if none of the first PM_REACH tasks looked at is queued. */
-uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry);
+ * arguments; 0 if none of the first PM_REACH tasks looked at is queued. streams: or one that
+ * yields. */
+uint64_t pm__queued_producer(const pm_arena *a, uint64_t entry, bool streams);
 /* One for which everything but CPU is free. */
-uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry);
+uint64_t pm__runnable_producer(const pm_arena *a, uint64_t entry, bool streams);
 /* All workers are busy, and queued tasks may be awaited inside of running ones: have every
  * thread that sleeps inside a task look whether it can run one. */
 void pm__offer_all(pm_op *op);

@@ -149,7 +149,7 @@ static void add_argument(pm_op *op, uint64_t task, pm_task_argument given)
     }
 }
 
-static bool add_result(pm_op *op, uint64_t task, pm_ref *out)
+static bool add_result(pm_op *op, uint64_t task, const pm_task_spec *spec, pm_ref *out)
 {
     pm_arena *a = op->a;
     pm_task_shm *t = pm__task(a, task - 1);
@@ -161,6 +161,8 @@ static bool add_result(pm_op *op, uint64_t task, pm_ref *out)
     pm_init(&e->refs, 2); /* ours and the task's */
     pm_init(&e->task, task);
     pm_init(&e->producer, t->serial.v);
+    if (spec->yields && t->rets_made.v == 0)
+        pm__stream_begin(a, entry, spec->limit);
     *out = (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
     pm_publish(lock_of(op), &e->state, out->generation << 8 | PM_PENDING);
     pm_init(pm__task_ret(a, t, t->rets_made.v), entry << 1);
@@ -176,7 +178,7 @@ static int build(pm_op *op, const pm_task_spec *spec, pm_submission *s, pm_ref *
         add_argument(op, s->task, spec->args[t->args_held.v]);
     while (t->args_held.v == spec->nargs && t->rets_made.v < spec->nrets &&
            pm_lock_room(lock_of(op)) >= 2 * RET_WRITES) {
-        if (!add_result(op, s->task, &out[s->made]))
+        if (!add_result(op, s->task, spec, &out[s->made]))
             return PM_ETABLE;
         s->made++;
     }
@@ -214,7 +216,7 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
 {
     pm_op op;
     int rc, left;
-    if (spec->packed < 0 && spec->size > PM_TASK_INLINE)
+    if ((spec->packed < 0 && spec->size > PM_TASK_INLINE) || (spec->yields && spec->nrets != 2))
         return PM_EINVAL;
     do {
         rc = pm__enter(&op, a, how);
@@ -265,6 +267,7 @@ static bool is_doomed(const pm_arena *a, uint64_t task)
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)
 {
     const pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t gate = pm__task_gate(a, task);
     *out = (pm_running){
         .task = task,
         .serial = t->serial.v,
@@ -276,7 +279,10 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
         .size = t->size.v,
         .packed = (int64_t)t->payload.v - 1,
         .nargs = t->nargs.v,
-        .nrets = t->nrets.v,
+        .nrets = t->nrets.v - (gate != 0),
+        .yields = gate != 0,
+        .wanted = gate && pm__stream_wanted(a, task),
+        .made = gate ? pm__stream(a, gate)->made.v : 0,
         .attempt = t->attempt.v,
         .retries = t->retries.v,
         .group = a->h->shapes[t->shape.v - 1].serial.v,
@@ -383,8 +389,8 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
     }
 }
 
-int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from,
-                    pm_running *out)
+int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, bool streams,
+                    uint64_t *from, pm_running *out)
 {
     while (*from < n) {
         pm_op op;
@@ -396,7 +402,7 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
         if (waits && is_doomed(a, waits))
             *from = n;
         for (int i = 0; i < SCAN && *from < n && !task; i++, ++*from)
-            task = pm__runnable_producer(a, slots[*from] + 1);
+            task = pm__runnable_producer(a, slots[*from] + 1, streams);
         if (task)
             start(&op, task, pm__fits(a, &a->h->shapes[pm__task(a, task - 1)->shape.v - 1], true),
                   out);
@@ -417,7 +423,7 @@ int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, ui
         for (int i = 0;
              i < SCAN && *from < n && pm_lock_room(&a->lock) > 4 * PM_QUEUE_REMOVE_WRITES;
              i++, ++*from) {
-            uint64_t task = pm__queued_producer(a, slots[*from] + 1);
+            uint64_t task = pm__queued_producer(a, slots[*from] + 1, true);
             if (task && pm__task(a, task - 1)->seq.v) {
                 pm__queue_remove(&op, task);
                 pm__task_ready(&op, task, true);
@@ -449,11 +455,26 @@ pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
 
 pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
 {
-    uint64_t entry = pm__task_ret(a, pm__task(a, task - 1), i)->v >> 1;
+    uint64_t first = pm__task_gate(a, task) != 0;
+    uint64_t entry = pm__task_ret(a, pm__task(a, task - 1), first + i)->v >> 1;
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
 }
 
 /* ---- finish ---------------------------------------------------------------------------------- */
+
+/* What result i ends with; a gate as the results do. */
+static const pm_result *given(const pm_arena *a, uint64_t task, const pm_result *results,
+                              uint64_t i)
+{
+    return &results[i && pm__task_gate(a, task) ? i - 1 : i];
+}
+
+/* Result i has no bytes of its own. Also without the lock: what kind of gate it is may change
+ * meanwhile, that it is one does not. */
+static bool is_gate(const pm_arena *a, uint64_t task, uint64_t i)
+{
+    return pm__is_gate(a, pm__task_ret(a, pm__task(a, task - 1), i)->v >> 1);
+}
 
 /* An object that may become the value of result `slot`. Pending and ours, so it is read without
  * the lock. */
@@ -475,10 +496,11 @@ static int valid_results(const pm_arena *a, uint64_t task, const pm_result *resu
     const pm_task_shm *t = pm__task(a, task - 1);
     int rc = PM_OK;
     for (uint64_t i = t->attached.v; rc == PM_OK && i < t->nrets.v; i++) {
-        if (results[i].data)
-            rc = results[i].len <= PM_INLINE ? PM_OK : PM_EINVAL;
+        const pm_result *r = given(a, task, results, i);
+        if (r->data)
+            rc = r->len <= PM_INLINE ? PM_OK : PM_EINVAL;
         else
-            rc = valid_object(a, results[i].object, (pm__task_ret(a, t, i)->v >> 1) - 1);
+            rc = valid_object(a, r->object, (pm__task_ret(a, t, i)->v >> 1) - 1);
     }
     return rc;
 }
@@ -487,9 +509,11 @@ static int valid_results(const pm_arena *a, uint64_t task, const pm_result *resu
 static void own_results(pm_arena *a, uint64_t task, const pm_result *results)
 {
     const pm_task_shm *t = pm__task(a, task - 1);
-    for (uint64_t i = t->attached.v; i < t->nrets.v; i++)
-        if (!results[i].data)
-            pm__own_chunks(a, (pm__task_ret(a, t, i)->v >> 1) - 1, pm__entry(a, results[i].object));
+    for (uint64_t i = t->attached.v; i < t->nrets.v; i++) {
+        const pm_result *r = given(a, task, results, i);
+        if (!r->data && !is_gate(a, task, i))
+            pm__own_chunks(a, (pm__task_ret(a, t, i)->v >> 1) - 1, pm__entry(a, r->object));
+    }
 }
 
 /* Move a pending object's bytes and contained references into the result entry. */
@@ -512,12 +536,12 @@ static void attach(pm_op *op, uint64_t task, const pm_result *r)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
-    if (r->data) {
+    pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
+    uint64_t entry = ret->v >> 1;
+    if (r->data || pm__is_gate(op->a, entry)) {
         pm__attach_bytes(op, task, r->data, r->len, r->failed);
         return;
     }
-    pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
-    uint64_t entry = ret->v >> 1;
     attach_object(op, pm__entry(op->a, entry - 1), r->object);
     pm_set(l, ret, entry << 1 | r->failed);
     pm_set(l, &t->attached, t->attached.v + 1);
@@ -529,7 +553,7 @@ static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
 {
     pm_task_shm *t = pm__task(op->a, task - 1);
     while (t->attached.v < t->nrets.v && pm_lock_room(lock_of(op)) >= 2 * ATTACH_WRITES)
-        attach(op, task, &results[t->attached.v]);
+        attach(op, task, given(op->a, task, results, t->attached.v));
     return t->attached.v == t->nrets.v && pm_lock_room(lock_of(op)) >= END_WRITES;
 }
 
@@ -590,6 +614,10 @@ static void detach(pm_op *op, uint64_t task)
     pm_task_shm *t = pm__task(op->a, task - 1);
     uint64_t n = t->attached.v - 1;
     pm_entry_shm *e = pm__entry(op->a, (pm__task_ret(op->a, t, n)->v >> 1) - 1);
+    if (is_gate(op->a, task, n)) {
+        pm_set(l, &t->attached, n);
+        return;
+    }
     if (e->held.v) {
         pm_set(l, &e->held, e->held.v - 1);
         pm__entry_unref(op, pm__contained(op->a, e)[e->held.v].slot + 1);

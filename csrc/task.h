@@ -9,7 +9,7 @@
 #ifndef PM_TASK_H
 #define PM_TASK_H
 
-#include "wait.h"
+#include "stream.h"
 
 #define PM_RETRY_ALWAYS UINT64_MAX
 
@@ -27,6 +27,8 @@ typedef struct {
     const pm_task_argument *args;
     uint64_t nargs;
     uint64_t nrets;
+    bool yields;         /* then nrets is 2: a gate, and `completed` (stream.h) */
+    uint64_t limit;      /* it pauses while so many items have not been taken; 0 = never */
     uint64_t cpu;        /* units of 1/10000 */
     const pm_need *more; /* needs beside CPU, no kind twice */
     uint64_t nmore;
@@ -58,7 +60,9 @@ typedef struct {
     const void *payload;
     uint64_t size;
     int64_t packed;
-    uint64_t nargs, nrets;
+    uint64_t nargs, nrets; /* results without a gate */
+    bool yields, wanted;   /* wanted: if it yields, somebody waits for items or for its end */
+    uint64_t made;         /* items that earlier attempts have yielded */
     uint64_t attempt;
     uint64_t retries;
     uint64_t group;   /* serial of the placement group that it is in, 0 = none */
@@ -72,9 +76,10 @@ int pm_take(pm_arena *a, pm_patience how, pm_running *out);
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
 /* Take a queued task that produces one of these pending entries, whatever CPU is free: its
  * waiter has stopped using its own. What else it needs must be free. PM_ENOTFOUND: none of
- * slots[*from..n) is queued so. *from: where to go on. */
-int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from,
-                    pm_running *out);
+ * slots[*from..n) is queued so. *from: where to go on. streams: also one that yields, whose items
+ * nobody takes while it runs on top of their taker. */
+int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, bool streams,
+                    uint64_t *from, pm_running *out);
 /* Put queued tasks that produce these entries before all others. A bounded number a call; *from
  * as above. */
 int pm_hurry(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, uint64_t *from);
@@ -86,19 +91,11 @@ pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i);
 pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i);
 pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i);
 
-typedef struct {
-    const void *data; /* at most PM_INLINE bytes, or NULL */
-    uint64_t len;
-    /* if data is NULL: slot of a pending object of ours, whose bytes become the result's */
-    uint64_t object;
-    bool failed;
-} pm_result;
-
 /* Attach results [*from, *from + n) while PM_EAGAIN and cursor say so, end the task, and with
  * `next` take another in the same lock hold (PM_ENOTFOUND in next->task = 0: none). The objects'
- * own references stay with the caller, who drops them. PM_ECYCLE (a result contains a reference
- * to itself), PM_ESTATE (an object is not pending), PM_EINVAL: nothing was done. PM_ECANCELLED: by
- * force, this process must end. */
+ * own references stay with the caller, who drops them. A stream ends as results[0] does, failed or
+ * not. PM_ECYCLE (a result contains a reference to itself), PM_ESTATE (an object is not pending),
+ * PM_EINVAL: nothing was done. PM_ECANCELLED: by force, this process must end. */
 int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
               pm_running *next);
 

@@ -78,7 +78,7 @@ static void count_for(pm_op *op, uint64_t slot, int waiter)
     atomic_store(&own->waiter, (uint32_t)mine);
     /* Of a task that becomes ready later the record tells; one that is ready already has told
      * nobody. */
-    if (pm__all_busy(a->h) && pm__queued_producer(a, slot + 1))
+    if (pm__all_busy(a->h) && pm__queued_producer(a, slot + 1, true))
         pm_a64_store(&pm__waiter(a, a->slot, waiter)->work, 1);
 }
 
@@ -282,13 +282,12 @@ int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint6
     return rc;
 }
 
-/* Until attempt(), under the lock, is not refused because of other processes' leases. */
-static int await_leases(pm_arena *a, uint64_t slot, uint64_t deadline,
-                        int (*attempt)(pm_arena *, uint64_t))
+int pm__await(pm_arena *a, uint64_t what, uint64_t deadline,
+              int (*look)(pm_op *op, uint64_t what, int waiter))
 {
-    int rc, waiter = waiter_for(a, &slot, 1, 1, deadline);
+    int rc, waiter = waiter_for(a, NULL, 0, 1, deadline);
     if (waiter < 0)
-        return waiter == NONE_NEEDED ? PM_ESTATE : waiter;
+        return waiter;
     pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
     for (;;) {
         pm_op op;
@@ -296,15 +295,12 @@ static int await_leases(pm_arena *a, uint64_t slot, uint64_t deadline,
         rc = pm__enter(&op, a, PM_WAIT);
         if (rc)
             break;
-        /* Refused and counted for in one lock hold: who gives a lease back, or seals it, after it
-         * tells us. */
-        rc = attempt(a, slot);
-        if (rc == PM_ELEASED)
-            count_for(&op, slot, waiter);
+        rc = look(&op, what, waiter);
         int left = pm__done(&op);
         rc = left ? left : rc;
-        if (rc != PM_ELEASED)
+        if (rc != PM_NOT_YET)
             break;
+        PM_CRASH(AWAITING);
         if ((rc = pm__over_for_sleepers(a)))
             break;
         if ((rc = await(a, w, deadline, false)))
@@ -314,12 +310,32 @@ static int await_leases(pm_arena *a, uint64_t slot, uint64_t deadline,
     return rc;
 }
 
+/* Refused and counted for in one lock hold: who gives a lease back, or seals it, after it tells
+ * us. */
+static int or_count_for(pm_op *op, uint64_t slot, int waiter, int refused)
+{
+    if (refused != PM_ELEASED)
+        return refused;
+    count_for(op, slot, waiter);
+    return PM_NOT_YET;
+}
+
+static int look_to_close(pm_op *op, uint64_t slot, int waiter)
+{
+    return or_count_for(op, slot, waiter, pm__close_locked(op->a, slot));
+}
+
+static int look_to_lease(pm_op *op, uint64_t slot, int waiter)
+{
+    return or_count_for(op, slot, waiter, pm__lease_locked(op->a, slot));
+}
+
 int pm_close_leases(pm_arena *a, uint64_t slot, uint64_t deadline)
 {
-    return await_leases(a, slot, deadline, pm__close_locked);
+    return pm__await(a, slot, deadline, look_to_close);
 }
 
 int pm_await_lease(pm_arena *a, uint64_t slot, uint64_t deadline)
 {
-    return await_leases(a, slot, deadline, pm__lease_locked);
+    return pm__await(a, slot, deadline, look_to_lease);
 }

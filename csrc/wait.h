@@ -44,6 +44,12 @@ static inline bool pm_met(pm_arena *a, uint64_t slot, uint64_t stamp)
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
 void pm__slept(pm_arena *a, uint64_t began);
 
+/* Sleep until look(), called under the lock with `what`, returns something else than PM_NOT_YET; it
+ * leaves word for whoever changes that to lower `waiter`. Returns what look() did, or as pm_wait(). */
+enum { PM_NOT_YET = 1 };
+int pm__await(pm_arena *a, uint64_t what, uint64_t deadline,
+              int (*look)(pm_op *op, uint64_t what, int waiter));
+
 /* Until no other process can write a pending object of ours (pm_lease()), nor will be able to: see
  * pm__close_locked(). PM_ETIMEOUT, PM_ESTATE (it is sealed), else as pm_wait(). */
 int pm_close_leases(pm_arena *a, uint64_t slot, uint64_t deadline);

@@ -72,6 +72,79 @@ TEST(sweeper_dies_over_holds_pins_waits_names_and_unsealed_objects)
     pm_close(w.a);
 }
 
+/* A stream whose items nobody took, of which the victim yields more. */
+static void before_streaming(world *w)
+{
+    pm_ref function = put(w, 77);
+    const pm_task_spec spec = {.function = function.slot,
+                               .name = "a generator",
+                               .packed = -1,
+                               .nrets = 2,
+                               .yields = true,
+                               .cpu = CPU,
+                               .retries = w->b->word[0]};
+    DO(submit_spec(w, &spec, w->b->refs));
+    drop(w, function);
+}
+
+static void act_streaming(world *w)
+{
+    pm_running t;
+    bool room;
+    CHECK(take(w, &t));
+    for (uint64_t i = 0; i < 4; i++) {
+        pm_ref inner = put(w, i), object = pending(w, 300, i, &inner, 1);
+        const pm_result item = {.object = object.slot};
+        DO(pm_yield(w->a, PM_WAIT, t.task, &item, &room));
+        if (i < 3) /* the last is not let go of */
+            drop(w, object);
+        drop(w, inner);
+    }
+    /* and it is the submitter, and nested taker, of another */
+    before_streaming(w);
+    CHECK(take(w, &t));
+    const pm_result item = {.data = &t.task, .len = 8};
+    DO(pm_yield(w->a, PM_WAIT, t.task, &item, &room));
+}
+
+static void after_streaming(world *w, bool died)
+{
+    (void)died;
+    pm_running t;
+    bool failed;
+    pm_ref item;
+    while (take(w, &t)) /* the second stream has nobody who wants it */
+        finish(w, &t);
+    for (uint64_t i = 0; i < 4; i++) {
+        DO(pm_stream_take(w->a, PM_WAIT, w->b->refs[2].slot, &item, &failed));
+        CHECK(value_of(w, item) == i);
+        drop(w, item);
+    }
+    CHECK(pm_stream_take(w->a, PM_WAIT, w->b->refs[2].slot, &item, &failed) == PM_EEND &&
+          failed == (w->b->word[0] == 0));
+    drop(w, w->b->refs[2]);
+    drop(w, w->b->refs[3]);
+}
+
+static void before_kept_streaming(world *w)
+{
+    before_streaming(w);
+    w->b->refs[2] = w->b->refs[0]; /* the victim's own goes to the first two */
+    w->b->refs[3] = w->b->refs[1];
+}
+
+TEST(sweeper_dies_over_tasks_that_yield_and_a_taker)
+{
+    world w = world_new();
+    for (w.b->word[0] = 0; w.b->word[0] < 2; w.b->word[0]++)
+        sweeper_sweep(&w,
+                      &(operation){.before = before_kept_streaming,
+                                   .act = act_streaming,
+                                   .after = after_streaming},
+                      0);
+    pm_close(w.a);
+}
+
 static void before_tasks(world *w)
 {
     submit(w, NULL, 0, 2, 0, w->b->refs);     /* its worker dies: fails */
@@ -85,7 +158,7 @@ static void run_two(world *w)
     uint64_t from = 0;
     CHECK(take(w, &t));
     DO(pm_block(w->a, PM_WAIT, t.task));
-    DO(pm_take_awaited(w->a, PM_WAIT, &w->b->refs[2].slot, 1, &from, &blocked));
+    DO(pm_take_awaited(w->a, PM_WAIT, &w->b->refs[2].slot, 1, false, &from, &blocked));
     /* attach half of the results, as a death in a long finish leaves them */
     pm_op op;
     pm_ref inner = put(w, 4), object = pending(w, 2000, 3, &inner, 1);

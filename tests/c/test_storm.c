@@ -400,7 +400,8 @@ static void nest(actor *x, uint64_t task, uint64_t depth)
     DO(pm_block(x->w->a, PM_WAIT, task));
     do {
         from = 0;
-        while ((rc = pm_take_awaited(x->w->a, PM_WAIT, slots, n, &from, &inner)) == PM_EAGAIN)
+        while ((rc = pm_take_awaited(x->w->a, PM_WAIT, slots, n, false, &from, &inner)) ==
+               PM_EAGAIN)
             continue;
         if (rc == PM_OK)
             run_task(x, &inner, depth + 1);

@@ -64,7 +64,7 @@ TEST(task_knows_its_number_and_that_of_the_task_that_submitted_it)
     CHECK(take(&w, &outer) && outer.parent == 0);
     pm_ref b = submit_one(&w); /* on behalf of the task that this client runs */
     uint64_t from = 0;
-    DO(pm_take_awaited(w.a, PM_WAIT, &b.slot, 1, &from, &inner));
+    DO(pm_take_awaited(w.a, PM_WAIT, &b.slot, 1, false, &from, &inner));
     CHECK(inner.serial > outer.serial && inner.parent == outer.serial);
     finish(&w, &inner);
     finish(&w, &outer);
@@ -312,14 +312,15 @@ TEST(awaited_task_is_taken_whatever_cpu_is_free)
         slots[i] = out[i].slot;
     }
     CHECK(take(&w, &t)); /* the only CPU */
-    DO(pm_take_awaited(w.a, PM_WAIT, slots + 90, 10, &from, &inner));
+    DO(pm_take_awaited(w.a, PM_WAIT, slots + 90, 10, false, &from, &inner));
     CHECK(from == 1 && stats(&w).cpu_free == -CPU);
     clean(&w);
     finish(&w, &inner);
     CHECK(state_of(&w, out[90]) == PM_SEALED);
     finish(&w, &t);
     from = 0;
-    CHECK(pm_take_awaited(w.a, PM_WAIT, slots, 1, &from, &inner) == PM_ENOTFOUND && from == 1);
+    CHECK(pm_take_awaited(w.a, PM_WAIT, slots, 1, false, &from, &inner) == PM_ENOTFOUND &&
+          from == 1);
     CHECK(run_all(&w) == 98);
     for (int i = 0; i < 100; i++)
         drop(&w, out[i]);
@@ -838,7 +839,8 @@ static void nest(world *w, uint64_t depth)
     int rc;
     do {
         from = 0;
-        while ((rc = pm_take_awaited(w->a, PM_WAIT, &out.slot, 1, &from, &inner)) == PM_EAGAIN)
+        while ((rc = pm_take_awaited(w->a, PM_WAIT, &out.slot, 1, false, &from, &inner)) ==
+               PM_EAGAIN)
             continue;
         if (rc == PM_OK) {
             if (depth > 1)
@@ -890,7 +892,7 @@ TEST(waiting_worker_is_told_of_a_task_that_is_queued_already)
     while ((rc = pm_wait(w.a, &inner.slot, 1, 1, pm__os_now() + 200000000, true)) == PM_EAGAIN)
         continue;
     CHECK(rc == PM_EWORK);
-    DO(pm_take_awaited(w.a, PM_WAIT, &inner.slot, 1, &from, &found));
+    DO(pm_take_awaited(w.a, PM_WAIT, &inner.slot, 1, false, &from, &found));
     finish(&w, &found);
     finish(&w, &t);
     drop(&w, outer);
@@ -912,7 +914,8 @@ static void wait_for_late(world *w)
     atomic_store(&w->b->word[1], 1);
     while ((rc = pm_wait(w->a, &out.slot, 1, 1, 0, true)) == PM_EAGAIN || rc == PM_EWORK) {
         from = 0;
-        if (rc == PM_EWORK && pm_take_awaited(w->a, PM_WAIT, &out.slot, 1, &from, &inner) == PM_OK)
+        if (rc == PM_EWORK &&
+            pm_take_awaited(w->a, PM_WAIT, &out.slot, 1, false, &from, &inner) == PM_OK)
             finish(w, &inner);
     }
     CHECK(rc == PM_OK);
@@ -1197,7 +1200,7 @@ static void act_awaited(world *w)
         DO(pm_hold(w->a, PM_WAIT, w->b->refs[i]));
     DO(pm_hurry(w->a, PM_WAIT, slots, TASKS * RETS, &from));
     from = 0;
-    DO(pm_take_awaited(w->a, PM_WAIT, slots + RETS, 2 * RETS, &from, &t));
+    DO(pm_take_awaited(w->a, PM_WAIT, slots + RETS, 2 * RETS, false, &from, &t));
     finish(w, &t);
 }
 
