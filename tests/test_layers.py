@@ -78,8 +78,8 @@ PYTHON_LAYERS = {
     "experimental": "experimental engine.base engine.current api remote session exceptions .",
     "_private": "_private _common engine.base engine.current api remote session exceptions .",
     ".": "_core _later _platform _private absent actor api buffers cloudpickle exceptions "
-    "experimental generator ids internal job_config remote remote_function runtime_context session types "
-    "util",
+    "experimental generator ids internal job_config remote remote_function runtime_context session "
+    "types util",
     "sessions": "engine.memory runtime _core exceptions",
     "_progress": "",
     "_tables": "",

@@ -23,6 +23,7 @@ from plasmid.api import (
     wait,
 )
 from plasmid.buffers import create, empty, empty_like, explain, get_buffer, seal
+from plasmid.generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from plasmid.remote import remote
 from plasmid.session import init, is_initialized, shutdown
 
@@ -79,6 +80,7 @@ __all__ = [
     "ActorID",
     "ClientBuilder",
     "ClusterID",
+    "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
     "Language",
@@ -86,6 +88,7 @@ __all__ = [
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroupID",
     "TaskID",
     "UniqueID",

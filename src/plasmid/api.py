@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from plasmid.engine import current
 from plasmid.exceptions import NotSupportedError
+from plasmid.generator import ObjectRefGenerator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,18 +151,20 @@ def get(
 
 
 def wait(
-    ray_waitables: list[ObjectRef],
+    ray_waitables: list[Any],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+) -> tuple[list[Any], list[Any]]:
     """Wait until `num_returns` of the references are ready, or for `timeout` seconds.
 
     Returns (ready, not ready).
 
     Both lists keep the order given; at most `num_returns` are in the first. Ready is also what
-    failed: the error comes with `get`. `fetch_local` has no effect on one machine.
+    failed: the error comes with `get`. `fetch_local` has no effect on one machine. An
+    `ObjectRefGenerator` among them is ready when its `next` need not wait: there is a reference, or
+    it has ended.
 
     Processes and threads: as for `get`.
     """
@@ -183,7 +186,26 @@ def wait(
             f"wait: num_returns must be from 1 to the number of refs, {len(ray_waitables)}, "
             f"but is {num_returns}"
         )
-    return engine.wait(_plain(ray_waitables), int(num_returns), timeout)
+    try:
+        return engine.wait(_plain(ray_waitables), int(num_returns), timeout)
+    except TypeError:  # of an item that is no reference
+        if ObjectRefGenerator not in map(type, ray_waitables):
+            raise
+    return _wait_for_items(ray_waitables, int(num_returns), timeout)
+
+
+def _wait_for_items(
+    waitables: list[Any], num_returns: int, timeout: float | None
+) -> tuple[list[Any], list[Any]]:
+    """`wait` with generators in the list: their gates stand for them."""
+    refs = [each._gate if type(each) is ObjectRefGenerator else each for each in waitables]
+    while True:
+        ready, others = wait(refs, num_returns=num_returns, timeout=timeout)
+        # Another thread may take what made a generator ready.
+        if timeout is not None or len(ready) == num_returns:
+            break
+    named = dict(zip(refs, waitables, strict=True))
+    return [named[ref] for ref in ready], [named[ref] for ref in others]
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
@@ -257,8 +279,8 @@ def _get_others(what: Any, timeout: float | None, writable: bool) -> Any:
             return engine.get(_plain(what), timeout, writable)
     elif isinstance(what, dict) and _all_refs(what.values(), engine):
         return dict(zip(what, engine.get(list(what.values()), timeout, writable), strict=True))
-    if engine.is_resolved_argument(what):
-        return what
+    if engine.is_resolved_argument(what) or type(what) is ObjectRefGenerator:
+        return what  # of a generator so in Ray, too
     if isinstance(what, (list, dict)):
         _refuse_element(what if isinstance(what, list) else what.values(), engine)
     raise ValueError(

@@ -26,8 +26,13 @@ MOST_RETURNS = 1_000_000
 MOST_RETRIES = 2**31 - 1
 
 
-def task_options(given: dict[str, Any], default_name: str) -> TaskOptions:
-    """What the checked options `given` say. None, like no option, means the default."""
+def task_options(
+    given: dict[str, Any], default_name: str, *, is_generator: bool = False
+) -> TaskOptions:
+    """What the checked options `given` say. None, like no option, means the default.
+
+    ValueError if they ask for the items of what is no generator function.
+    """
 
     def value(name: str, default: Any) -> Any:
         found = given.get(name)
@@ -36,9 +41,16 @@ def task_options(given: dict[str, Any], default_name: str) -> TaskOptions:
     retry = value("retry_exceptions", False)
     fallbacks = value("fallback_strategy", [])
     selectors = [value("label_selector", {}), *(each["label_selector"] for each in fallbacks)]
+    returns = value("num_returns", "streaming" if is_generator else 1)
+    if isinstance(returns, str) and not is_generator:
+        raise ValueError(
+            f"option num_returns={returns!r} is for generator functions: {default_name}() does not "
+            "yield"
+        )
     return TaskOptions(
         value("name", default_name),
-        num_returns=value("num_returns", 1),
+        num_returns=returns,
+        backpressure=max(0, value("_generator_backpressure_num_objects", 0)),
         num_cpus=round(value("num_cpus", 1) * UNITS) / UNITS,
         resources=_resources_of(given),
         strategy=_strategy_of(given),
@@ -243,14 +255,26 @@ def _fallback_strategy(name: str, value: Any) -> None:
 def _num_returns(name: str, value: Any) -> None:
     if value is None:
         return
-    if value in ("dynamic", "streaming"):
-        raise NotSupportedError(
-            f"option {name}={value!r} is not supported: give the number of results"
-        )
+    if isinstance(value, str) and value in ("dynamic", "streaming"):
+        return
     if not _is_int(value):
-        raise TypeError(f"option {name} must be a whole number or None, not {value!r}")
+        raise TypeError(
+            f"option {name} must be a whole number, 'streaming', 'dynamic' or None, not {value!r}"
+        )
     if not 0 <= value <= MOST_RETURNS:
         raise ValueError(f"option {name} must be from 0 to {MOST_RETURNS}, got {value!r}")
+
+
+def _backpressure(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not _is_int(value):
+        raise TypeError(f"option {name} must be a whole number or None, not {value!r}")
+    if value == 0:
+        raise ValueError(
+            f"option {name}=0 would not let the task yield at all: 1 makes an item when the one "
+            "before is taken, -1 never pauses"
+        )
 
 
 def _max_retries(name: str, value: Any) -> None:
@@ -307,6 +331,7 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "retry_exceptions": _retry_exceptions,
     "name": _name,
     "enable_task_events": _bool,
+    "_generator_backpressure_num_objects": _backpressure,
 }
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -315,6 +340,5 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "max_calls": (None, 0),
     "_metadata": (None, {}),
     "_labels": (None, {}),
-    "_generator_backpressure_num_objects": (None, -1),
     "_num_objects_per_yield": (None, 1),
 }

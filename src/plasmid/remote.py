@@ -13,6 +13,7 @@ from types import FunctionType
 
 from plasmid.engine import current
 from plasmid.exceptions import NotSupportedError, UsageError
+from plasmid.generator import ObjectRefGenerator
 from plasmid.options import check_options, task_options
 
 TYPE_CHECKING = False
@@ -40,8 +41,12 @@ def remote(*args: Any, **kwargs: Any) -> Any:
     Options, here or in `.options()`: num_returns (default 1), num_cpus (1), num_gpus (0), memory
     (bytes), resources ({name: amount}), scheduling_strategy, label_selector, max_retries after a
     worker's death (3; -1: for ever), retry_exceptions (False; True or a list of classes: retried
-    when it raises, too), name. Ray's other options are accepted with values that ask for nothing.
-    What the session can never give raises TaskUnschedulableError when the task is submitted.
+    when it raises, too), name. A generator function, async or not, has num_returns "streaming":
+    its call returns an `ObjectRefGenerator`, and _generator_backpressure_num_objects says how many
+    items it may be ahead of who takes them (-1: any number). Or "dynamic": one reference, to a
+    `DynamicObjectRefGenerator` of all items. Ray's other options are accepted with values that ask
+    for nothing. What the session can never give raises TaskUnschedulableError when the task is
+    submitted.
 
     Works before `init` and while a module is imported. Raises TypeError for what is no function,
     ValueError for an unknown option, NotSupportedError for what plasmid does not have yet, classes
@@ -90,12 +95,7 @@ class RemoteFunction:
         check_options(given)
         self._body = body
         self._given = given
-        self._task = task_options(given, body.about["__name__"])
-        if body.is_generator and given.get("num_returns") is None:
-            raise NotSupportedError(
-                f"{body.name}() is a generator: give the number of its results, "
-                "@remote(num_returns=...); streaming them is not supported yet"
-            )
+        self._task = task_options(given, body.about["__name__"], is_generator=body.is_generator)
         self.__dict__.update(body.about)
 
     @property
@@ -109,7 +109,8 @@ class RemoteFunction:
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function in another process, and return a reference to its result.
 
-        With num_returns > 1 it is a list of references, with 0 None.
+        With num_returns > 1 it is a list of references, with 0 None; of a generator function, an
+        `ObjectRefGenerator`.
 
         References directly among the arguments arrive as their values, and the task starts when all
         are there; inside a list or other value they stay references. TypeError if the arguments do
@@ -124,7 +125,11 @@ class RemoteFunction:
             body.check(args, kwargs)
         task = self._task
         refs = engine.submit(handle, args, kwargs, task)
-        return refs[0] if task.num_returns == 1 else refs or None
+        if task.num_returns == 1:
+            return refs[0]
+        if task.num_returns == "streaming":
+            return ObjectRefGenerator._of(*refs)
+        return refs[0] if task.num_returns == "dynamic" else refs or None
 
     def options(self, /, **given: Any) -> RemoteFunction:
         """The same function with these options changed."""

@@ -11,7 +11,12 @@ import pytest
 
 from plasmid import ids
 from plasmid.engine import Engine, SessionConfig, TaskOptions, current
-from plasmid.exceptions import GetTimeoutError, RayTaskError, SessionError
+from plasmid.exceptions import (
+    GetTimeoutError,
+    ObjectRefStreamEndOfStreamError,
+    RayTaskError,
+    SessionError,
+)
 
 
 class Ref:
@@ -39,6 +44,7 @@ class FakeEngine(Engine):
         self.cancelled: list[tuple[Ref, bool, bool]] = []
         self.serializers: dict[type, Any] = {}
         self.group_specs: list[Any] = []
+        self.streams: dict[Ref, list[Ref]] = {}
 
     def pending(self) -> Ref:
         ref = Ref(len(self.futures))
@@ -117,7 +123,8 @@ class FakeEngine(Engine):
         self, handle: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
     ) -> list[Ref]:
         self.submitted.append(options)
-        refs = [self.pending() for _ in range(options.num_returns)]
+        count = {"streaming": 2, "dynamic": 1}.get(str(options.num_returns), options.num_returns)
+        refs = [self.pending() for _ in range(int(count))]
         self.resolved = [self.get_one(a, None) for a in args if type(a) is Ref]
         args = tuple(self.get_one(a, None) if type(a) is Ref else a for a in args)
         try:
@@ -127,7 +134,10 @@ class FakeEngine(Engine):
             for ref in refs:
                 self.futures[ref].set_exception(failure)
         else:
-            results = [result] if options.num_returns == 1 else list(result or ())
+            if options.num_returns == "streaming":
+                self.streams[refs[0]] = [self.put(value) for value in result]
+                result = (None, None)
+            results = [result] if count == 1 else list(result or ())
             for ref, value in zip(refs, results, strict=True):
                 self.futures[ref].set_result(value)
         self.resolved = []
@@ -183,6 +193,21 @@ class FakeEngine(Engine):
 
     def future(self, ref: Ref) -> Future[Any]:
         return self.futures[ref]
+
+    def next_item(self, gate: Ref, completed: Ref, timeout: float | None) -> Ref:
+        self.timeouts.append(timeout)
+        if not self.streams[gate]:
+            raise ObjectRefStreamEndOfStreamError("it has ended")
+        return self.streams[gate].pop(0)
+
+    def look_at_stream(self, gate: Ref) -> tuple[int, bool]:
+        return len(self.streams[gate]), not self.streams[gate]
+
+    def item_future(self, gate: Ref) -> Future[None]:
+        return self.futures[gate]
+
+    def forget_future(self, gate: Ref, future: Future[None]) -> None:
+        pass
 
     def shutdown(self) -> None:
         self.is_shut_down = True

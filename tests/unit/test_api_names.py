@@ -26,6 +26,7 @@ NAMES = [
     "ActorID",
     "ClientBuilder",
     "ClusterID",
+    "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
     "Language",
@@ -33,6 +34,7 @@ NAMES = [
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroupID",
     "TaskID",
     "UniqueID",
@@ -95,7 +97,7 @@ def test_all_is_what_the_package_offers() -> None:
     assert plasmid.__all__ == NAMES
     public = {name for name in vars(plasmid) if not name.startswith("_")}
     submodules = {
-        *("api", "buffers", "engine", "groups", "options", "session", "strategies"),
+        *("api", "buffers", "engine", "generator", "groups", "options", "session", "strategies"),
         *("absent", "annotations", "TYPE_CHECKING"),
     }
     assert public - submodules - set(NAMES) <= {"serialize", "runtime", "cli", "demo"}

@@ -82,18 +82,26 @@ def test_wrong_uses_of_the_decorator_are_explained() -> None:
             plasmid.remote(*arguments, **options)
 
 
-def test_classes_and_streaming_are_refused_by_name() -> None:
+def test_classes_are_refused_by_name() -> None:
     with pytest.raises(NotSupportedError, match=r"class .*Actor: actors"):
 
         @plasmid.remote
         class Actor:
             pass
 
-    with pytest.raises(NotSupportedError, match="generator"):
 
-        @plasmid.remote
-        def stream() -> Iterator[int]:
-            yield 1
+def test_a_generator_function_streams(engines: list[FakeEngine]) -> None:
+    @plasmid.remote
+    def numbers() -> Iterator[int]:
+        yield from (1, 2)
+
+    generator = numbers.remote()
+    assert type(generator) is plasmid.ObjectRefGenerator
+    assert (generator.next_ready(), generator.is_finished()) == (True, False)
+    assert [plasmid.get(ref) for ref in generator] == [1, 2]
+    assert (generator.next_ready(), generator.is_finished()) == (False, True)
+    assert plasmid.get(generator.completed()) is None
+    assert engines[0].submitted[0].num_returns == "streaming"
 
 
 def test_bad_options_are_refused_when_given() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+import weakref
 from typing import Any
 
 import pytest
@@ -161,3 +163,30 @@ def test_a_thread_that_cannot_be_started_is_tried_again(
     made = futures.future(ref)
     arena.set(ref, 1)
     assert made.result() == 1
+
+
+def test_an_event_completes_when_its_reference_is_ready_and_reads_nothing(
+    arena: Arena, futures: Any
+) -> None:
+    ref = Ref()
+    event, value = futures.event(ref), futures.future(ref)
+    arena.set(ref, "value")
+    assert event.result() is None
+    assert value.result() == "value"
+    assert futures.event(ref).result() is None
+
+
+def test_a_forgotten_future_keeps_no_reference(arena: Arena, futures: Any) -> None:
+    ref, other = Ref(), Ref()
+    kept = futures.future(other)
+    gone = weakref.ref(ref)
+    first, second = futures.event(ref), futures.event(ref)
+    futures.forget(ref, first)
+    assert gone() is not None
+    futures.forget(ref, second)
+    futures.forget(ref, second)  # no harm
+    del ref
+    while gone() is not None:  # until the thread has listed again what it waits for
+        time.sleep(0.001)
+    arena.set(other, 1)
+    assert kept.result() == 1

@@ -8,7 +8,7 @@ StoredObject = namedtuple(
     "StoredObject",
     "id state size bytes is_inline stripped kept refs contained task site holder_count holders",
 )
-_STATES = ("free", "pending", "sealed", "exception", "freed")
+_STATES = ("free", "pending", "sealed", "exception", "freed", "offering")
 # Why a process can do nothing in a session any more.
 SHUT_DOWN = "the session has been shut down"
 LEFT = _c.pm_strerror(_c.PM_ELEFT).decode() + "; init() joins it again, or begins another"
@@ -821,6 +821,39 @@ cdef class Arena:
             self._own(ref)  # says why not
         return _c.pm_state(a, (<ObjectRef>ref).slot) != _c.PM_PENDING
 
+    # ---- what tasks yield
+
+    def next_item(self, ObjectRef gate not None, ObjectRef completed not None):
+        """The oldest item of a stream that nobody has taken; None while there is none. When the
+        task has failed, `completed` once; after that, and when it has ended, raises
+        ObjectRefStreamEndOfStreamError. Cost: the lock; a load while there is none."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t slot = self._own(gate).slot
+        cdef _c.pm_ref ref
+        cdef _c.c_bool failed = False
+        cdef int rc = _c.pm_stream_take(a, _c.PM_TRY, slot, &ref, &failed)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_stream_take(a, _c.PM_WAIT, slot, &ref, &failed)
+        if rc == _c.PM_ENOTFOUND:
+            return None
+        if failed:
+            return completed
+        check(rc, "next")
+        return _new_ref(self, ref.slot, ref.generation)
+
+    def look_at_stream(self, ObjectRef gate not None):
+        """(items that next_item() would return now, whether it would raise)."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t items = 0, slot = self._own(gate).slot
+        cdef _c.c_bool ended = False
+        cdef int rc = _c.pm_stream_look(a, _c.PM_TRY, slot, &items, &ended)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_stream_look(a, _c.PM_WAIT, slot, &items, &ended)
+        check(rc, "look at a generator")
+        return items, bool(ended)
+
     cdef uint64_t *_slots(self, list refs) except NULL:
         cdef Py_ssize_t i = 0
         cdef uint64_t *slots = <uint64_t *>PyMem_Malloc((len(refs) or 1) * sizeof(uint64_t))
@@ -893,13 +926,13 @@ cdef class Pending:
         """Say where it was made. No effect on an object of INLINE_BYTES or less."""
         _c.pm_label(self._arena.live(), self.ref.slot, PyBytes_AS_STRING(site))
 
-    def seal(self):
-        """Make it immutable and visible; returns its reference."""
+    def seal(self, bint failed=False):
+        """Make it immutable and visible; returns its reference. failed: reading it raises it."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef uint64_t slot = self.ref.slot
-        cdef int rc = _c.pm_seal(a, _c.PM_TRY, slot, False)
+        cdef int rc = _c.pm_seal(a, _c.PM_TRY, slot, failed)
         while again(rc):
             with nogil:
-                rc = _c.pm_seal(a, _c.PM_WAIT, slot, False)
+                rc = _c.pm_seal(a, _c.PM_WAIT, slot, failed)
         check(rc, "seal")
         return self.ref

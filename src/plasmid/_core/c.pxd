@@ -3,6 +3,10 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef bint c_bool "bool"  # where its address is given
+
+
 cdef extern from "plasmid.h" nogil:
     enum:
         PM_OK
@@ -26,6 +30,7 @@ cdef extern from "plasmid.h" nogil:
         PM_EWORK
         PM_EFREED
         PM_ELEASED
+        PM_EDROPPED
         PM_INLINE
         PM_TASK_INLINE
         PM_KEY
@@ -55,6 +60,7 @@ cdef extern from "plasmid.h" nogil:
         PM_SEALED
         PM_FAILED
         PM_FREED
+        PM_OFFERING
 
     int64_t PM_CAUSE_UNKNOWN
     uint64_t PM_RETRY_ALWAYS
@@ -147,6 +153,8 @@ cdef extern from "plasmid.h" nogil:
         const pm_task_argument *args
         uint64_t nargs
         uint64_t nrets
+        bint yields
+        uint64_t limit
         uint64_t cpu
         const pm_need *more
         uint64_t nmore
@@ -170,6 +178,9 @@ cdef extern from "plasmid.h" nogil:
         int64_t packed
         uint64_t nargs
         uint64_t nrets
+        bint yields
+        bint wanted
+        uint64_t made
         uint64_t attempt
         uint64_t retries
         uint64_t group
@@ -295,6 +306,7 @@ cdef extern from "plasmid.h" nogil:
         pm_patience how,
         const uint64_t *slots,
         uint64_t n,
+        bint streams,
         uint64_t *start,
         pm_running *out,
     )
@@ -305,6 +317,16 @@ cdef extern from "plasmid.h" nogil:
     pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
     int pm_finish(
         pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next
+    )
+    int pm_yield(
+        pm_arena *a, pm_patience how, uint64_t task, const pm_result *item, c_bool *room
+    )
+    int pm_await_room(pm_arena *a, uint64_t task, uint64_t deadline)
+    int pm_stream_take(
+        pm_arena *a, pm_patience how, uint64_t gate, pm_ref *out, c_bool *failed
+    )
+    int pm_stream_look(
+        pm_arena *a, pm_patience how, uint64_t gate, uint64_t *items, c_bool *ended
     )
     int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
     int pm_block(pm_arena *a, pm_patience how, uint64_t task)

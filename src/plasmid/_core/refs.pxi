@@ -67,11 +67,20 @@ cdef class ObjectRef:
         import types
         return types.GenericAlias(cls, item)
 
+    @staticmethod
+    def nil():
+        """A reference to nothing, as `_next_sync(timeout_s)` returns it."""
+        return _new_ref(_nowhere, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+
+    def is_nil(self):
+        """Whether it leads to nothing."""
+        return self._arena is _nowhere
+
     def binary(self):
         """The id: 28 bytes, unique in the session and beyond it."""
         cdef _c.pm_ref ref
         ref.slot, ref.generation = self.slot, self.generation
-        if not _c.pm_is_inherited(self._arena._a):
+        if self._arena is not _nowhere and not _c.pm_is_inherited(self._arena._a):
             _c.pm_share(self._arena._a, self.slot)  # whoever has the id may ask for the object
         return _id(self._arena, ref)
 
@@ -96,9 +105,6 @@ cdef class ObjectRef:
         """JobID of the session."""
         return _ids.JOB
 
-    def is_nil(self):
-        """False: a reference always leads to an object."""
-        return False
 
     def as_future(self, _internal=False):
         """An asyncio.Future of the running loop, which receives the value, or the exception."""
@@ -181,6 +187,11 @@ cdef class ObjectRef:
         return _ref_from_id, (self.binary(),)
 
 
+# Where nil is: every use of it raises, as of a session that has been left.
+cdef Arena _nowhere = Arena.__new__(Arena)
+_nowhere._left = True
+_nowhere.session = b"\xff" * 16
+
 _current = None  # the arena that ids are resolved in: the process's session
 
 
@@ -190,6 +201,8 @@ def set_current(arena):
 
 
 def _ref_from_id(bytes binary):
+    if binary == b"\xff" * _c.PM_KEY:
+        return ObjectRef.nil()
     if _current is None:
         raise _exceptions.SessionError(
             "an id of an ObjectRef means something in processes of its session only: call "

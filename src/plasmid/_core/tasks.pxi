@@ -32,6 +32,7 @@ def submit(
     more=(),
     uint64_t group=0,
     int64_t bundle=-1,
+    int64_t limit=-1,
 ):
     """Queue a task; the list of its results' references.
 
@@ -39,7 +40,9 @@ def submit(
     holds them. args: references that the task keeps; it starts when the first `waits` of them have
     values. cpu in 1/10000 CPU. retries after deaths of its worker; RETRY_ALWAYS. more: (kind,
     units) of what else it needs; group: serial of a placement group, 0 for none; bundle: index of
-    one of its bundles, -1 for any. Cost: the lock once, for up to 4 references and 4 results.
+    one of its bundles, -1 for any. limit: if not negative it yields: the results are its gate, for
+    `Arena.next_item`, and one that it ends with, and it pauses while `limit` items have not been
+    taken; 0: never. Cost: the lock once, for up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
@@ -52,6 +55,8 @@ def submit(
     cdef _c.pm_task_argument *own = few_args
     cdef _Packed many
     cdef int rc
+    if limit >= 0:
+        nrets = 2
     if n > 4 or nrets > 4:
         many = _Packed()
         own = many.args = <_c.pm_task_argument *>PyMem_Malloc((n + 1) * sizeof(_c.pm_task_argument))
@@ -76,6 +81,8 @@ def submit(
     spec.args = own
     spec.nargs = n
     spec.nrets = nrets
+    spec.yields = limit >= 0
+    spec.limit = <uint64_t>max(limit, 0)
     spec.cpu = cpu
     spec.more = needs
     spec.nmore = len(more)
@@ -160,6 +167,21 @@ cdef class Running:
         return self._t.nrets
 
     @property
+    def yields(self):
+        """Whether its items are results of their own, given out by yield_item()."""
+        return self._t.yields
+
+    @property
+    def wanted(self):
+        """Of one that yields: whether anybody waited for its items, or its end, when it began."""
+        return self._t.wanted
+
+    @property
+    def made(self):
+        """Items that earlier attempts have yielded."""
+        return self._t.made
+
+    @property
     def attempt(self):
         """1 for the first run."""
         return self._t.attempt
@@ -209,6 +231,49 @@ cdef class Running:
         if i >= self._t.nargs:
             raise IndexError(f"the task has {self._t.nargs} reference arguments")
         return _c.pm_argument_ref(self._arena._a, self._t.task, i)
+
+    def yield_item(self, item, bint failed):
+        """Give out the next item: bytes (at most INLINE_BYTES, as stored) or a written Pending,
+        which is sealed. failed: it is an exception. Returns whether to go on at once; False: after
+        await_room(); None: nobody wants more."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef _c.pm_result r
+        cdef _c.c_bool room = False
+        cdef uint64_t task = self.unfinished()
+        r.failed = failed
+        r.data = NULL
+        r.len = 0
+        if type(item) is bytes:
+            r.data = PyBytes_AS_STRING(item)
+            r.len = len(item)
+        else:
+            r.object = (<Pending?>item).ref.slot
+        cdef int rc = _c.pm_yield(a, _c.PM_TRY, task, &r, &room)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_yield(a, _c.PM_WAIT, task, &r, &room)
+        if rc == _c.PM_EDROPPED:
+            return None
+        check(rc, f"yield from {self.name}()")
+        return bool(room)
+
+    def await_room(self, timeout=None):
+        """Sleep until fewer items than its limit wait to be taken. False: nobody wants more;
+        None: not in `timeout` seconds. Without the GIL; a signal handler that raises ends it."""
+        cdef _c.pm_arena *a = self._arena.live()
+        cdef uint64_t task = self.unfinished(), deadline = 0
+        cdef int rc = _c.PM_EAGAIN
+        if timeout is not None:
+            deadline = _c.pm__os_now() + <uint64_t>(timeout * 1e9)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_await_room(a, task, deadline)
+        if rc == _c.PM_ETIMEOUT:
+            return None
+        if rc == _c.PM_EDROPPED:
+            return False
+        check(rc, f"pause {self.name}()")
+        return True
 
     def result_ids(self):
         cdef uint64_t i
@@ -275,19 +340,19 @@ cdef class Running:
             self._t.task = 0
         check(rc, "retry a task")
 
-    def finish(self, list results, failed, bint take):
+    def finish(self, list results, uint64_t failures, bint take):
         """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as
-        stored) or a written Pending. failed: all of them are exceptions. With `take`, returns the
-        next Running or None, taken in the same lock hold. Raises ValueError, with nothing ended, if
-        a result contains a reference to itself; TaskCancelledError if the task was cancelled by
-        force: this process must end."""
+        stored) or a written Pending. The last `failures` of them are exceptions; of a task that
+        yields, its stream ends as its result does. With `take`, returns the next Running or None,
+        taken in the same lock hold. Raises ValueError, with nothing ended, if a result contains a
+        reference to itself; TaskCancelledError if the task was cancelled by force: this process
+        must end."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef _c.pm_result few[4]
         cdef _c.pm_result *all_ = few
         cdef _c.pm_running next_
         cdef uint64_t i, n = self._t.nrets
         cdef int rc
-        cdef bint ends_badly = failed
         cdef uint64_t task = self.unfinished()
         if <uint64_t>len(results) != n:
             raise ValueError(f"{len(results)} results for {n} references")
@@ -298,7 +363,7 @@ cdef class Running:
         next_.task = 0
         try:
             for i in range(n):
-                all_[i].failed = ends_badly
+                all_[i].failed = i + failures >= n
                 item = results[i]
                 if type(item) is bytes:
                     if len(item) > _c.PM_INLINE:
@@ -390,19 +455,20 @@ def next_task(Arena arena not None, timeout=None):
     return _running(arena, &out)
 
 
-def take_awaited(Arena arena not None, list refs):
+def take_awaited(Arena arena not None, list refs, bint streams=False):
     """Take a queued task that produces one of these references: its waiter has nothing better to
-    do. None if none is queued."""
+    do. None if none is queued. streams: also one that yields, all of it before anything is taken,
+    if its taker is below it on the stack."""
     cdef _c.pm_arena *a = arena.live()
     cdef uint64_t start = 0, n = len(refs)
     cdef uint64_t *slots = arena._slots(refs)
     cdef _c.pm_running out
     cdef int rc
     try:
-        rc = _c.pm_take_awaited(a, _c.PM_TRY, slots, n, &start, &out)
+        rc = _c.pm_take_awaited(a, _c.PM_TRY, slots, n, streams, &start, &out)
         while again(rc):
             with nogil:
-                rc = _c.pm_take_awaited(a, _c.PM_WAIT, slots, n, &start, &out)
+                rc = _c.pm_take_awaited(a, _c.PM_WAIT, slots, n, streams, &start, &out)
     finally:
         PyMem_Free(slots)
     if rc == _c.PM_ENOTFOUND:

@@ -112,7 +112,10 @@ class TaskOptions(_Record):
     """How one task is to be run, checked.
 
     name              shown in errors and before what the task prints
-    num_returns       how many refs `submit` gives back, >= 0
+    num_returns       how many refs `submit` gives, >= 0; "streaming": two, the gate of a stream
+                      and one that is ready when the task has ended; "dynamic": one, to a
+                      DynamicObjectRefGenerator
+    backpressure      of a stream: the task pauses while so many items are not taken; 0: never
     num_cpus          >= 0, a multiple of 0.0001
     resources         name -> amount of what it needs beside CPU: "GPU", "memory" in bytes, ...
     strategy          None, "DEFAULT", "SPREAD" or an object of plasmid.strategies
@@ -123,6 +126,7 @@ class TaskOptions(_Record):
     """
 
     __slots__ = (
+        "backpressure",
         "is_plain",
         "max_retries",
         "name",
@@ -138,7 +142,8 @@ class TaskOptions(_Record):
         self,
         name: str,
         *,
-        num_returns: int = 1,
+        num_returns: int | str = 1,
+        backpressure: int = 0,
         num_cpus: float = 1.0,
         resources: dict[str, float] | None = None,
         strategy: Any = None,
@@ -148,6 +153,7 @@ class TaskOptions(_Record):
     ) -> None:
         self.name = name
         self.num_returns = num_returns
+        self.backpressure = backpressure
         self.num_cpus = num_cpus
         self.resources = resources or {}
         self.strategy = strategy
@@ -308,7 +314,7 @@ class Engine(ABC):
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> list[ObjectRef]:
-        """Queue a call; the refs of its results, `options.num_returns` of them.
+        """Queue a call; the refs of its results, as `options.num_returns` says.
 
         `args` and `kwargs` fit the function. Refs directly among them arrive as their values, those
         inside other values as refs. At the bound of pending tasks a driver waits; a worker gets
@@ -399,6 +405,29 @@ class Engine(ABC):
     @abstractmethod
     def future(self, ref: ObjectRef) -> Future[Any]:
         """A future that gets the value of `ref`, or its error. Does not block."""
+
+    @abstractmethod
+    def next_item(
+        self, gate: ObjectRef, completed: ObjectRef, timeout: float | None
+    ) -> ObjectRef | None:
+        """The oldest ref of a stream that was not taken yet, which is ready; None if there is none
+        when the time is up. If the task has failed, `completed` once, in its place.
+
+        Each ref is given to one caller. Blocks until there is one.
+        ObjectRefStreamEndOfStreamError: there are no more.
+        """
+
+    @abstractmethod
+    def look_at_stream(self, gate: ObjectRef) -> tuple[int, bool]:
+        """(how many refs `next_item` has at this moment, whether there will be no more)."""
+
+    @abstractmethod
+    def item_future(self, gate: ObjectRef) -> Future[None]:
+        """A future that completes when `next_item` need not wait. Does not block."""
+
+    @abstractmethod
+    def forget_future(self, gate: ObjectRef, future: Future[None]) -> None:
+        """Nobody waits for this `item_future` any more: it does not keep the stream alive."""
 
     @abstractmethod
     def shutdown(self) -> None:

@@ -261,6 +261,20 @@ class _NotStarted(Engine):
     def future(self, ref: ObjectRef) -> Future[Any]:
         raise self.error()
 
+    def next_item(
+        self, gate: ObjectRef, completed: ObjectRef, timeout: float | None
+    ) -> ObjectRef | None:
+        raise self.error()
+
+    def look_at_stream(self, gate: ObjectRef) -> tuple[int, bool]:
+        raise self.error()
+
+    def item_future(self, gate: ObjectRef) -> Future[None]:
+        raise self.error()
+
+    def forget_future(self, gate: ObjectRef, future: Future[None]) -> None:
+        pass
+
     def shutdown(self) -> None:
         pass
 

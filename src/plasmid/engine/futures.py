@@ -6,9 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeAlias
 
 from plasmid._core import core
+
+# A future, and how it gets its value of the reference.
+_Made: TypeAlias = tuple[Future[Any], Callable[[core.ObjectRef], Any]]
 
 
 class Futures:
@@ -29,16 +32,34 @@ class Futures:
         self._read = read
         self._wait = wait
         self._lock = threading.Lock()
-        self._waiting: dict[core.ObjectRef, list[Future[Any]]] = {}
+        self._waiting: dict[core.ObjectRef, list[_Made]] = {}
         self._thread: threading.Thread | None = None
         self._bell: core.Pending | None = None
 
     def future(self, ref: core.ObjectRef) -> Future[Any]:
-        made: Future[Any] = Future()
-        made.set_running_or_notify_cancel()
+        return self._future(ref, self._read)
+
+    def event(self, ref: core.ObjectRef) -> Future[None]:
+        """A future that gets None when the reference is ready."""
+        return self._future(ref, _read_nothing)
+
+    def forget(self, ref: core.ObjectRef, future: Future[Any]) -> None:
+        """Nobody waits for this future of `ref` any more."""
+        with self._lock:
+            left = [made for made in self._waiting.pop(ref, ()) if made[0] is not future]
+            if left:
+                self._waiting[ref] = left
+            elif self._bell is not None:
+                self._bell.seal()
+                self._bell = None
+
+    def _future(self, ref: core.ObjectRef, read: Callable[[core.ObjectRef], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        made = future, read
         if self._arena.is_ready(ref):
             self._complete(ref, [made])
-            return made
+            return future
         with self._lock:
             # It waits for the lock before it looks, so `made` may be added last: not at all if the
             # thread cannot be started or the session has ended.
@@ -50,7 +71,7 @@ class Futures:
                 self._bell.seal()
                 self._bell = None
             self._waiting.setdefault(ref, []).append(made)
-        return made
+        return future
 
     def close(self, patience: float = 5.0) -> None:
         """Return when the thread has ended, as it does when its session has. Not for ever: it may
@@ -70,7 +91,7 @@ class Futures:
                 left, self._waiting = self._waiting, {}
                 self._bell = self._thread = None
             for futures in left.values():
-                for future in futures:
+                for future, _ in futures:
                     _settle(future.set_exception, error.with_traceback(None))
 
     def _to_wait_for(self) -> list[core.ObjectRef]:
@@ -88,20 +109,24 @@ class Futures:
         for ref, futures in self._take_ready():
             self._complete(ref, futures)
 
-    def _take_ready(self) -> list[tuple[core.ObjectRef, list[Future[Any]]]]:
+    def _take_ready(self) -> list[tuple[core.ObjectRef, list[_Made]]]:
         with self._lock:
             ready = [ref for ref in self._waiting if self._arena.is_ready(ref)]
             return [(ref, self._waiting.pop(ref)) for ref in ready]
 
-    def _complete(self, ref: core.ObjectRef, futures: list[Future[Any]]) -> None:
-        for future in futures:
+    def _complete(self, ref: core.ObjectRef, futures: list[_Made]) -> None:
+        for future, read in futures:
             try:
-                value = self._read(ref)
+                value = read(ref)
             except BaseException as error:
                 # With its traceback it would lead back to the future, and be freed late.
                 _settle(future.set_exception, error.with_traceback(None))
             else:
                 _settle(future.set_result, value)
+
+
+def _read_nothing(ref: core.ObjectRef) -> None:
+    pass
 
 
 def _settle(tell: Callable[[Any], None], outcome: Any) -> None:

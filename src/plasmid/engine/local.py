@@ -276,6 +276,27 @@ class LocalEngine(Engine):
     def future(self, ref: core.ObjectRef) -> Future[Any]:
         return self._futures.future(ref)
 
+    def next_item(
+        self, gate: core.ObjectRef, completed: core.ObjectRef, timeout: float | None
+    ) -> core.ObjectRef | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            ref = self._arena.next_item(gate, completed)
+            if ref is not None:
+                return ref
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._await([gate], 1, left):
+                return None
+
+    def look_at_stream(self, gate: core.ObjectRef) -> tuple[int, bool]:
+        return self._arena.look_at_stream(gate)
+
+    def item_future(self, gate: core.ObjectRef) -> Future[None]:
+        return self._futures.event(gate)
+
+    def forget_future(self, gate: core.ObjectRef, future: Future[None]) -> None:
+        self._futures.forget(gate, future)
+
     def _await_all(self, refs: list[core.ObjectRef], timeout: float | None) -> None:
         pending = self._arena.pending(refs)
         if pending and not self._await(pending, len(pending), timeout):
@@ -341,36 +362,50 @@ class LocalEngine(Engine):
         When all of refs are needed they are run at once, so nesting needs neither further workers
         nor the keeper. When only some are, or this stack is high already, other workers come first:
         only when there can be no more of them is a task run here, which may be one that was not the
-        first to finish.
+        first to finish. A task that yields is run here only then, too: until it ends nobody takes
+        what it yields.
         """
         able = can_run_inside()
         eager = able and need == len(refs) and task.depth < INLINE_DEPTH and is_stack_low()
         if not eager:
             core.hurry(self._arena, self._pending(refs))
+        told = False
         while True:
-            if eager or (able and self._is_crowded()):
-                self._run_awaited(task, refs, need)
-            # None: a task that we wait for is queued, and all workers are busy. If it is not for
-            # us to run, the keeper has been told, and we look again soon whether it could help.
-            found = self._sleep(exposed, refs, need, None, working=True)
-            if found is None and not eager:
-                found = self._sleep(exposed, refs, need, CROWDED_SECONDS)
-            if found:
+            ran = eager and self._run_awaited(task, refs, need, streams=False)
+            if told and not ran:
+                # A task that we wait for is queued, and all workers are busy. If it is not for us
+                # to run, the keeper has been told, and we look again soon whether it could help.
+                found = self._sleep(exposed, refs, need, CROWDED_SECONDS, working=eager)
+                if found:
+                    return
+                if found is None:
+                    continue
+            if not ran and (told or not eager) and able and self._is_crowded():
+                self._run_awaited(task, refs, need, streams=True)
+            told = self._sleep(exposed, refs, need, None, working=True) is None
+            if not told:
                 return
 
-    def _run_awaited(self, task: RunningTask, refs: list[core.ObjectRef], need: int) -> None:
+    def _run_awaited(
+        self, task: RunningTask, refs: list[core.ObjectRef], need: int, *, streams: bool
+    ) -> bool:
+        """Run queued tasks that refs need until `need` are there or none is queued. Whether any
+        was."""
+        ran = False
         try:
             while self._arena.count_ready(refs) < need:
-                inner = core.take_awaited(self._arena, self._pending(refs))
+                inner = core.take_awaited(self._arena, self._pending(refs), streams)
                 if inner is None:
-                    return
+                    break
                 task.run_inside(inner)
+                ran = True
         except BaseException:
             # Raised by a signal's handler. If that was between taking a task and running it, only
             # the end of this process lets others know that it has to be run again.
             if not task.core.is_innermost:
                 die()
             raise
+        return ran
 
     def _pending(self, refs: list[core.ObjectRef]) -> list[core.ObjectRef]:
         return self._arena.pending(refs)
@@ -423,8 +458,10 @@ class LocalEngine(Engine):
     ) -> list[core.ObjectRef]:
         placed = self._placing.place(options)
         extra = None
-        if options.retry_exceptions or placed.cpu != core.UNITS or placed.captures:
-            extra = (options.retry_exceptions, options.num_cpus, placed.captures)
+        returns = options.num_returns
+        is_dynamic = returns == "dynamic"
+        if options.retry_exceptions or placed.cpu != core.UNITS or placed.captures or is_dynamic:
+            extra = (options.retry_exceptions, options.num_cpus, placed.captures, is_dynamic)
         arena, function = (
             self._arena,
             handle.ref,
@@ -440,12 +477,13 @@ class LocalEngine(Engine):
             packed.stored,
             packed.refs,
             packed.waits,
-            options.num_returns,
+            returns if isinstance(returns, int) else 1,
             placed.cpu,
             options.max_retries,
             placed.more,
             placed.group,
             placed.bundle,
+            options.backpressure if returns == "streaming" else -1,
         )
 
     def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:

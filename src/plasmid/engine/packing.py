@@ -2,7 +2,7 @@
 
 Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them
 have left a None behind, and `where` says where each belongs (an index of args or a name of kwargs);
-`extra` is (retry_exceptions, num_cpus, captures), or None for the defaults. A call with plain
+`extra` is (retry_exceptions, num_cpus, captures, is_dynamic), or None for the defaults. A call with plain
 values only is one C pickle; the rest goes through the serializer.
 """
 

@@ -7,10 +7,8 @@ import os
 import signal
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -30,17 +28,21 @@ from plasmid.exceptions import (
     ObjectStoreFullError,
     PlasmidError,
     RayTaskError,
+    StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
 )
 from plasmid.runtime import aliases, output
 from plasmid.runtime.environment import devices
 from plasmid.runtime.start import WorkerStart
+from plasmid.runtime.stream import Stream, drive, gather, no_pause
 
 SURPLUS_SECONDS = 10.0
 """A worker beyond num_cpus that has had nothing to do for so long ends."""
 
 FUNCTIONS = 1000
 """Functions that a worker keeps unpickled."""
+
+_NOTHING = core.encode(None) or b""
 
 
 def main(start: WorkerStart) -> None:
@@ -110,7 +112,8 @@ class Worker:
         mine = RunningTask(task, outer.depth + 1 if outer else 0, self._perform_inside)
         running.task = process.task = mine
         output.begin_task(task.name)
-        results, error, retry = self._outcome(mine)
+        yielded = Stream(self._arena, mine) if task.yields else None
+        results, error, retry = self._outcome(mine, yielded)
         output.end_task()
         try:
             if error is None:
@@ -119,8 +122,10 @@ class Worker:
                 _forget_frames(error)
                 task.retry()
                 following = None
+            elif yielded and yielded.has_begun and _tell(yielded, error):
+                following = self._finish(task, [_NOTHING], take)
             else:
-                following = self._fail(task, error, take)
+                following = self._fail(task, error, take, results)
         except TaskCancelledError:  # by force: whoever did so may have died before the kill
             os.kill(os.getpid(), signal.SIGKILL)
             raise
@@ -132,17 +137,22 @@ class Worker:
         return following
 
     def _outcome(
-        self, mine: RunningTask
+        self, mine: RunningTask, yielded: Stream | None
     ) -> tuple[list[bytes | core.Pending], PlasmidError | None, Any]:
-        """Run the task's function: (results as stored, what it raised, what to retry upon)."""
+        """Run the task's function: (results as stored, what it raised, what to retry upon). With an
+        exception there are those results that a generator had yielded before it."""
         retry: Any = False
+        ours = 2  # frames of the worker's above those of the task
+        results: list[bytes | core.Pending] = []
         try:
             task = mine.core
+            if yielded is not None and not task.wanted:
+                return [_NOTHING], None, False
             self._update_serializers()
             self._show_devices(task)
             try:
                 args, kwargs, where, extra = packing.unpack_arguments(task)
-                asked, mine.num_cpus, mine.captures = extra or (False, 1.0, False)
+                asked, mine.num_cpus, mine.captures, is_dynamic = extra or (False, 1.0, False, False)
                 self._set_threads(mine.num_cpus)
                 filled = self._fill_in(task, mine, args, kwargs, where)
                 function = mine.function = self._function(task)
@@ -150,17 +160,27 @@ class Worker:
                 _forget_frames(error)
                 return [], error, False
             retry = asked
-            values = self._call(mine, function, filled, kwargs)
-            results = self._pack(task, values)
+            value = self._call(mine, function, filled, kwargs)
+            ours = 4  # of a generator's
+            if yielded is not None:
+                yielded.run(value)
+                value = None
+            elif is_dynamic:
+                value = gather(self._arena, mine, value, lambda error: _capture(task, error, 3))
+            if inspect.isgenerator(value) or inspect.isasyncgen(value):
+                self._unpack(mine, value, results)
+            else:
+                results = self._pack(task, split(task, value))
         except BaseException as error:
             if process.forked:
                 leave_fork(error)
             if mine.interrupted and _is_interruption(error):
                 # in its place: the trace tells where the task was
                 return [], _cancelled(mine.core, error), False
-            failure = RayTaskError.capture(mine.core.name, error, skip=2)
-            _forget_frames(error)
-            return [], failure, retry
+            if isinstance(error, StreamingGeneratorReplayInconsistentError):
+                _forget_frames(error)
+                return [], error, False
+            return results, _capture(mine.core, error, ours), retry
         if process.forked:
             leave_fork(None)
         return results, None, False
@@ -175,14 +195,14 @@ class Worker:
         function: Callable[..., Any],
         args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> Sequence[Any]:
-        """What the function returned, one value a result. Here a cancel interrupts."""
+    ) -> Any:
+        """What the function returned. Here a cancel interrupts."""
         try:
             mine.expose()
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
                 value = mine.run_coroutine(value)
-            return split(mine.core, value)
+            return value
         finally:
             mine.shield()
 
@@ -190,7 +210,7 @@ class Worker:
         self, task: core.Running, results: list[bytes | core.Pending], take: bool
     ) -> core.Running | None:
         try:
-            return task.finish(results, False, take)
+            return task.finish(results, 0, take)
         except ValueError as error:  # a result that contains itself
             return self._fail(task, RayTaskError.capture(task.name, error), take)
 
@@ -232,50 +252,91 @@ class Worker:
 
     def _pack(self, task: core.Running, values: Sequence[Any]) -> list[bytes | core.Pending]:
         """The results, stored."""
-        packed: list[bytes | core.Pending] = []
-        for number, value in enumerate(values, start=1):
-            try:
-                packed.append(packing.pack_result(self._arena, value, task.name))
-            except (TypeError, ObjectStoreFullError) as error:
-                which = "result" if len(values) == 1 else f"result {number} of {len(values)}"
-                raise type(error)(f"{which} of {task.name}(): {error}") from None
-        return packed
+        return [self._pack_one(task, value, i) for i, value in enumerate(values, start=1)]
 
-    def _fail(self, task: core.Running, error: PlasmidError, take: bool) -> core.Running | None:
-        """End the task with an exception in place of each result. There is always room to say
-        it."""
-        results: list[bytes | core.Pending] = []
-        for _ in range(task.nrets):
+    def _pack_one(self, task: core.Running, value: Any, number: int) -> bytes | core.Pending:
+        try:
+            return packing.pack_result(self._arena, value, task.name)
+        except (TypeError, ObjectStoreFullError) as error:
+            which = "result" if task.nrets == 1 else f"result {number} of {task.nrets}"
+            raise type(error)(f"{which} of {task.name}(): {error}") from None
+
+    def _unpack(
+        self, mine: RunningTask, generator: Any, results: list[bytes | core.Pending]
+    ) -> None:
+        """As many items as there are references for them, stored one by one: those before an
+        exception are results."""
+        task = mine.core
+        count = task.nrets
+
+        def take(item: Any) -> bool | None:
+            if len(results) < count:
+                results.append(self._pack_one(task, item, len(results) + 1))
+            elif count:  # with num_returns=0 it is run for its effects
+                return None
+            return True
+
+        if not drive(mine, generator, take, no_pause):
+            results.clear()
+            raise _wrong_number(task, f"more than {count}")
+        if len(results) < count:
+            raise _wrong_number(task, len(results))
+
+    def _fail(
+        self,
+        task: core.Running,
+        error: PlasmidError,
+        take: bool,
+        before: Sequence[bytes | core.Pending] = (),
+    ) -> core.Running | None:
+        """End the task with an exception in place of each result but those `before` it. There is
+        always room to say it."""
+        results = list(before)
+        failures = task.nrets - len(results)
+        for _ in range(failures):
             try:
                 results.append(packing.pack_result(self._arena, error))
             except Exception as reason:
                 results.append(core.encode_error(_short(error, reason)))
-        return task.finish(results, True, take)
+        try:
+            return task.finish(results, failures, take)
+        except ValueError:  # a result that contains itself
+            if not before:
+                raise
+        return self._fail(task, error, take)
 
 
 def split(task: core.Running, value: Any) -> Sequence[Any]:
     """The task's results: its value, or as many items of it as there are references for them."""
     count = task.nrets
-    if count == 1 and not inspect.isgenerator(value):
+    if count == 1:
         return (value,)
     if count == 0:
-        if inspect.isgenerator(value):
-            deque(value, maxlen=0)
         return ()
-    if inspect.isgenerator(value):
-        items = list(islice(value, count + 1))
-    elif isinstance(value, (list, tuple)):
-        items = list(value)
-    else:
+    if not isinstance(value, (list, tuple)):
         raise ValueError(
             f"{task.name}() has num_returns={count}: it must return a list or tuple of as many "
             f"values, not {type(value).__name__}"
         )
-    if len(items) != count:
-        more = "more than " if len(items) > count and inspect.isgenerator(value) else ""
-        found = f"{more}{min(len(items), count) if more else len(items)}"
-        raise ValueError(f"{task.name}() has num_returns={count}, but returned {found} values")
-    return items
+    if len(value) != count:
+        raise _wrong_number(task, len(value))
+    return list(value)
+
+
+def _wrong_number(task: core.Running, found: int | str) -> ValueError:
+    return ValueError(f"{task.name}() has num_returns={task.nrets}, but returned {found} values")
+
+
+def _tell(yielded: Stream, error: PlasmidError) -> bool:
+    """Give out what a generator raised as its last item. False: it is not the generator's error,
+    or could not be stored."""
+    if not isinstance(error, RayTaskError) or isinstance(error.cause, TaskCancelledError):
+        return False
+    try:
+        yielded.fail(error)
+    except Exception:
+        return False
+    return True
 
 
 def _is_interruption(error: BaseException) -> bool:
@@ -301,6 +362,13 @@ def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], .
     if isinstance(retry, tuple):
         return isinstance(cause, retry)
     return retry and isinstance(cause, Exception)
+
+
+def _capture(task: core.Running, error: BaseException, ours: int) -> RayTaskError:
+    """What a task raised, as it travels, without so many frames of the worker's."""
+    failure = RayTaskError.capture(task.name, error, skip=ours)
+    _forget_frames(error)
+    return failure
 
 
 def _forget_frames(raised: BaseException) -> None:
