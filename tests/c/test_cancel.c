@@ -31,7 +31,7 @@ static bool is_cancelled(const world *w, pm_ref ref, bool started)
 static bool take_inner(const world *w, pm_ref ref, pm_running *out)
 {
     uint64_t from = 0;
-    int rc = pm_take_awaited(w->a, PM_WAIT, &ref.slot, 1, &from, out);
+    int rc = pm_take_awaited(w->a, PM_WAIT, &ref.slot, 1, false, &from, out);
     CHECK(rc == PM_OK || rc == PM_ENOTFOUND);
     return rc == PM_OK;
 }

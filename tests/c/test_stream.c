@@ -283,6 +283,27 @@ TEST(task_is_retried_with_the_number_of_items_made)
     pm_close(w.a);
 }
 
+TEST(cancelling_a_queued_task_keeps_the_gate_whole)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    stream s = submit_stream(&w, 0, 1);
+    pm_running t = start(&w);
+    yield(&w, &t, 0);
+    yield(&w, &t, 1);
+    DO(pm_retry(w.a, PM_WAIT, t.task)); /* queued, with items */
+    DO(pm_cancel(w.a, s.gate.slot, 0));
+    clean(&w);
+    bool failed;
+    CHECK(state_of(&w, s.completed) == PM_FAILED && state_of(&w, s.gate) == PM_FAILED);
+    CHECK(next_value(&w, s.gate) == 0 && next_value(&w, s.gate) == 1);
+    CHECK(end_of(&w, s.gate, &failed) == PM_EEND && failed);
+    drop_stream(&w, s);
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
 /* ---- two processes --------------------------------------------------------------------------- */
 
 /* Yields 0, 1, .. until word[0] of them, pausing when it should. */
