@@ -56,6 +56,11 @@ class ObjectRefGenerator:
         made._generator_ref = completed
         return made
 
+    def __del__(self) -> None:
+        # First of the two: a task goes on without a taker as long as somebody holds its end.
+        if hasattr(self, "_generator_ref"):  # __init__ may have refused
+            del self._generator_ref
+
     def __iter__(self) -> ObjectRefGenerator:
         return self
 

@@ -129,11 +129,11 @@ TEST(awaited_task_runs_without_cpu_but_not_without_the_rest)
     want(&w, (wish){.cpu = 4 * CPU, .red = 3 * PM_UNITS});
     outer = taken(&w);
     DO(ask(&w, (wish){.cpu = 4 * CPU, .red = 3 * PM_UNITS, .nrets = 1}, &out));
-    CHECK(pm_take_awaited(w.a, PM_WAIT, &out.slot, 1, &from, &inner) == PM_ENOTFOUND);
+    CHECK(pm_take_awaited(w.a, PM_WAIT, &out.slot, 1, true, &from, &inner) == PM_ENOTFOUND);
     drop(&w, out);
     DO(ask(&w, (wish){.cpu = 4 * CPU, .red = 2 * PM_UNITS, .nrets = 1}, &out));
     from = 0;
-    DO(pm_take_awaited(w.a, PM_WAIT, &out.slot, 1, &from, &inner));
+    DO(pm_take_awaited(w.a, PM_WAIT, &out.slot, 1, true, &from, &inner));
     CHECK(left_of(&w, PM_CPU) == -4 * CPU && left_of(&w, RED_KIND) == 0);
     clean(&w);
     finish(&w, &inner);

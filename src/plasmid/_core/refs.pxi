@@ -105,7 +105,6 @@ cdef class ObjectRef:
         """JobID of the session."""
         return _ids.JOB
 
-
     def as_future(self, _internal=False):
         """An asyncio.Future of the running loop, which receives the value, or the exception."""
         import asyncio

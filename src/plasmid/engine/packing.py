@@ -2,8 +2,8 @@
 
 Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them
 have left a None behind, and `where` says where each belongs (an index of args or a name of kwargs);
-`extra` is (retry_exceptions, num_cpus, captures, is_dynamic), or None for the defaults. A call with plain
-values only is one C pickle; the rest goes through the serializer.
+`extra` is (retry_exceptions, num_cpus, captures, is_dynamic), or None for the defaults. A call with
+plain values only is one C pickle; the rest goes through the serializer.
 """
 
 from __future__ import annotations

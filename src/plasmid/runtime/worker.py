@@ -152,7 +152,12 @@ class Worker:
             self._show_devices(task)
             try:
                 args, kwargs, where, extra = packing.unpack_arguments(task)
-                asked, mine.num_cpus, mine.captures, is_dynamic = extra or (False, 1.0, False, False)
+                asked, mine.num_cpus, mine.captures, is_dynamic = extra or (
+                    False,
+                    1.0,
+                    False,
+                    False,
+                )
                 self._set_threads(mine.num_cpus)
                 filled = self._fill_in(task, mine, args, kwargs, where)
                 function = mine.function = self._function(task)
