@@ -93,7 +93,7 @@ int pm_leave(pm_arena *a, bool sweep)
         return PM_OK;
     pm_arena other = *a; /* the same maps, none of our references: those are swept, not dropped */
     pm__arena_alias(&other);
-    return pm_sweep(&other, a->slot, a->epoch, 0);
+    return pm_sweep(&other, a->slot, a->epoch, &(pm_death){.cause = 0});
 }
 
 /* Another thread of ours may be copying bytes into it, beside the lock. */

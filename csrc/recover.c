@@ -6,14 +6,16 @@
 #include "crash.h"
 #include "group.h"
 
-static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, int64_t cause)
+_Static_assert(PM_CRASH_BYTES + PM_TASK_NAME <= PM_INLINE, "how a worker died fits in an entry");
+
+static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, const pm_death *how)
 {
-    unsigned char message[17 + PM_TASK_NAME] = {PM_TAG_CRASH};
+    unsigned char message[PM_CRASH_BYTES + PM_TASK_NAME] = {PM_TAG_CRASH};
     size_t name = strnlen(pm__task(a, task - 1)->name, PM_TASK_NAME);
     memcpy(message + 1, &pid, 8);
-    memcpy(message + 9, &cause, 8);
-    memcpy(message + 17, pm__task(a, task - 1)->name, name);
-    return pm__attach_failure(a, task, message, 17 + name);
+    memcpy(message + 9, how, sizeof *how);
+    memcpy(message + PM_CRASH_BYTES, pm__task(a, task - 1)->name, name);
+    return pm__attach_failure(a, task, message, PM_CRASH_BYTES + name);
 }
 
 static int rerun(pm_arena *a, uint64_t task)
@@ -27,7 +29,7 @@ static int rerun(pm_arena *a, uint64_t task)
 }
 
 /* Tasks it ran, innermost first. Each leaves the list by its last step only. */
-static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
+static int sweep_running(pm_arena *a, pm_client_shm *c, const pm_death *how)
 {
     int rc = PM_OK;
     while (rc == PM_OK && c->running.v) {
@@ -38,7 +40,7 @@ static int sweep_running(pm_arena *a, pm_client_shm *c, int64_t cause)
             /* of a removed group: where it is queued it fails, and says so */
             rc = t->retries.v || t->cancel.v || pm__removed_group_of(a, task)
                      ? rerun(a, task)
-                     : fail_task(a, task, c->pid.v, cause);
+                     : fail_task(a, task, c->pid.v, how);
     }
     return rc;
 }
@@ -123,7 +125,7 @@ static int inherit(pm_arena *a, uint64_t slot, uint64_t epoch)
     return rc ? rc : left;
 }
 
-int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
+int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, const pm_death *how)
 {
     int rc;
     while ((rc = inherit(a, slot, epoch)) == PM_EAGAIN)
@@ -132,7 +134,7 @@ int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
         return rc;
     pm_client_shm *c = &a->clients[slot];
     PM_CRASH(SWEEPING);
-    while ((rc = sweep_running(a, c, cause)) == PM_EAGAIN)
+    while ((rc = sweep_running(a, c, how)) == PM_EAGAIN)
         ;
     PM_CRASH(SWEPT_TASKS);
     if (rc == PM_OK)

@@ -16,7 +16,8 @@
      ├─ ObjectCorruptedError (ValueError)   the stored bytes of one object are damaged
      ├─ ObjectStoreFullError (MemoryError)
      │   └─ TableFullError                  a table is full, though bytes are free
-     ├─ OutOfMemoryError (MemoryError) · OutOfDiskError (OSError)
+     ├─ OutOfMemoryError (MemoryError)      the kernel killed the process: memory ran out
+     ├─ OutOfDiskError (OSError)
      ├─ GetTimeoutError (TimeoutError)
      ├─ SealTimeoutError (TimeoutError)     other processes can still write the array
      ├─ ResourceLimitError (ValueError)              init was asked for more than the machine has
@@ -445,7 +446,49 @@ class TableFullError(ObjectStoreFullError):
 
 
 class OutOfMemoryError(PlasmidError, MemoryError):
-    """A task was stopped because the machine was running out of memory."""
+    """The kernel killed the task's process because memory ran out, and no retry was left.
+
+    Attributes, None where unknown: pid; and in bytes, peak: the most that this process had in use;
+    limit: what the control group may use, or the machine has; group_used: what the group uses
+    without the process; group_peak: the most that it ever used.
+    """
+
+    pid: int | None = None
+    peak: int | None = None
+    limit: int | None = None
+    group_used: int | None = None
+    group_peak: int | None = None
+
+    def __init__(self, message: str = "the machine was running out of memory") -> None:
+        self.args = (message,)
+
+    @classmethod
+    def killed(
+        cls,
+        function_name: str,
+        pid: int,
+        peak: int,
+        limit: int,
+        group_used: int,
+        group_peak: int,
+    ) -> OutOfMemoryError:
+        """Sizes in bytes, 0 where nobody could tell."""
+        facts = (
+            (peak, "this process had used up to"),
+            (limit, "the limit of all together is"),
+            (group_used, "what is used without it is"),
+            (group_peak, "the most that was ever used is"),
+        )
+        known = "; ".join(f"{text} {size / 1e6:,.1f} MB" for size, text in facts if size)
+        error = cls(
+            f"{function_name}(): worker process {pid} was killed by the kernel, because memory ran"
+            f" out, while it ran the task{f' ({known})' if known else ''}. Use less in the task, or"
+            " let fewer tasks run at a time (num_cpus, memory), or raise the limit"
+        )
+        error.pid = pid
+        error.peak, error.limit = peak or None, limit or None
+        error.group_used, error.group_peak = group_used or None, group_peak or None
+        return error
 
 
 class OutOfDiskError(PlasmidError, OSError):

@@ -55,12 +55,12 @@ TEST(living_client_cannot_be_swept)
     pid_t pid = spawn(&w, say_and_sleep);
     AWAIT(atomic_load(&w.b->word[0]));
     uint64_t slot = atomic_load(&w.b->word[0]) - 1;
-    CHECK(pm_sweep(w.a, slot, w.a->clients[slot].epoch.v, 0) == PM_EALIVE);
-    CHECK(pm_sweep(w.a, w.a->slot, w.a->epoch, 0) == PM_EALIVE);
+    CHECK(pm_sweep(w.a, slot, w.a->clients[slot].epoch.v, &killed) == PM_EALIVE);
+    CHECK(pm_sweep(w.a, w.a->slot, w.a->epoch, &killed) == PM_EALIVE);
     slay(pid);
-    CHECK(pm_sweep(w.a, slot, 0, 0) == PM_OK);
-    CHECK(pm_sweep(w.a, slot, 0, 0) == PM_ENOTFOUND);
-    CHECK(pm_sweep(w.a, PM_CLIENTS + 5, 0, 0) == PM_ENOTFOUND);
+    CHECK(pm_sweep(w.a, slot, 0, &killed) == PM_OK);
+    CHECK(pm_sweep(w.a, slot, 0, &killed) == PM_ENOTFOUND);
+    CHECK(pm_sweep(w.a, PM_CLIENTS + 5, 0, &killed) == PM_ENOTFOUND);
     clean(&w);
     pm_close(w.a);
 }

@@ -431,12 +431,16 @@ TEST(cause_and_name_of_a_crashed_task_reach_those_who_wait)
     pid_t pid = spawn(&w, block_and_pause);
     AWAIT(atomic_load(&w.b->word[0]));
     slay(pid);
-    CHECK(sweep_dead(&w) == 1); /* with the cause -SIGKILL */
+    pm_death how = {PM_CAUSE_MEMORY, 1, 2, 3, 4};
+    uint64_t slot = w.a->slot == 0; /* the other of two */
+    CHECK(pm_sweep(w.a, slot, w.a->clients[slot].epoch.v, &how) == PM_OK);
     DO(pm_look(w.a, out.slot, &v));
-    int64_t told[2];
-    memcpy(told, (const char *)v.data + 1, sizeof told);
-    CHECK(v.state == PM_FAILED && v.size == 17 + 6 && told[0] == pid && told[1] == -SIGKILL);
-    CHECK(memcmp((const char *)v.data + 17, "a task", 6) == 0);
+    const char *told = v.data;
+    uint64_t dead;
+    memcpy(&dead, told + 1, sizeof dead);
+    CHECK(v.state == PM_FAILED && v.size == PM_CRASH_BYTES + 6 && dead == (uint64_t)pid);
+    CHECK(memcmp(told + 9, &how, sizeof how) == 0);
+    CHECK(memcmp(told + PM_CRASH_BYTES, "a task", 6) == 0);
     pm_close(w.a);
 }
 

@@ -122,6 +122,8 @@ static inline pm_stats stats(const world *w)
     return s;
 }
 
+static const pm_death killed = {.cause = -SIGKILL};
+
 /* Sweep every dead client; how many there were. */
 __attribute__((unused)) static int sweep_dead(const world *w)
 {
@@ -130,7 +132,7 @@ __attribute__((unused)) static int sweep_dead(const world *w)
     for (uint64_t i = 0; i < pm__client_high(w->a); i++) {
         int rc = i == w->a->slot ? PM_EALIVE : PM_EAGAIN;
         while (rc == PM_EAGAIN)
-            rc = pm_sweep(w->a, i, w->a->clients[i].epoch.v, -SIGKILL);
+            rc = pm_sweep(w->a, i, w->a->clients[i].epoch.v, &killed);
         CHECK(rc == PM_OK || rc == PM_EALIVE || rc == PM_ENOTFOUND);
         n += rc == PM_OK;
     }

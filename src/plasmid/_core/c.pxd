@@ -35,6 +35,7 @@ cdef extern from "plasmid.h" nogil:
         PM_TASK_INLINE
         PM_KEY
         PM_TAG_CRASH
+        PM_CRASH_BYTES
         PM_TAG_CANCELLED
         PM_CANCELLED_BYTES
         PM_ECANCELLED
@@ -63,6 +64,7 @@ cdef extern from "plasmid.h" nogil:
         PM_OFFERING
 
     int64_t PM_CAUSE_UNKNOWN
+    int64_t PM_CAUSE_MEMORY
     uint64_t PM_RETRY_ALWAYS
 
     ctypedef struct pm_j64:
@@ -392,7 +394,13 @@ cdef extern from "plasmid.h" nogil:
     )
     int pm_group_runners(pm_arena *a, pm_patience how, uint64_t *out, uint64_t *n)
 
-    int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, int64_t cause)
+    ctypedef struct pm_death:
+        int64_t cause
+        uint64_t peak
+        uint64_t limit
+        uint64_t group_used
+        uint64_t group_peak
+    int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, const pm_death *how)
 
     int pm_check(pm_arena *a, char *why, size_t length)
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)

@@ -119,13 +119,17 @@ cdef object decode_error(const unsigned char *at, uint64_t size):
 
 cdef object decode_crash(const unsigned char *at, uint64_t size):
     """What recovery leaves as the result of a task whose worker died."""
-    cdef uint64_t pid
-    cdef int64_t cause
+    cdef uint64_t pid, head = _c.PM_CRASH_BYTES
+    cdef _c.pm_death how
     memcpy(&pid, at + 1, 8)
-    memcpy(&cause, at + 9, 8)
-    name = PyBytes_FromStringAndSize(<const char *>at + 17, size - 17).decode(errors="replace")
+    memcpy(&how, at + 9, sizeof(how))
+    name = PyBytes_FromStringAndSize(<const char *>at + head, size - head).decode(errors="replace")
+    if how.cause == _c.PM_CAUSE_MEMORY:
+        return _exceptions.OutOfMemoryError.killed(
+            name, pid, how.peak, how.limit, how.group_used, how.group_peak
+        )
     return _exceptions.WorkerCrashedError.died(
-        name, pid, None if cause == _c.PM_CAUSE_UNKNOWN else cause
+        name, pid, None if how.cause == _c.PM_CAUSE_UNKNOWN else how.cause
     )
 
 

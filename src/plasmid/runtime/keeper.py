@@ -38,6 +38,7 @@ from contextlib import suppress
 from plasmid._core import core
 from plasmid.runtime import handover, lifeline, names, output
 from plasmid.runtime.limits import most_workers
+from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ _WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Serve until the session ends. argv: name of the driver's log socket ("" = none), then the
-    nursery's command."""
-    log_name, *command = argv
+    """Serve until the session ends. argv: name of the driver's log socket ("" = none), the file
+    that counts processes killed for want of memory, then the nursery's command."""
+    log_name, oom_kills, *command = argv
     settle()
     if log_name:
         log = output.open_file()
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     core.adopt_orphans()
     arena = core.Arena.attach(ARENA, core.KEEPER, DRIVER, BELL)
     settings = NurserySettings(command, log_name, raise_file_limit())
-    Keeper(arena, socket.socket(fileno=LISTENER), settings).run()
+    Keeper(arena, socket.socket(fileno=LISTENER), settings, OomKills(oom_kills)).run()
 
 
 def settle() -> None:
@@ -111,7 +112,11 @@ class Keeper:
     """
 
     def __init__(
-        self, arena: core.Arena, listener: socket.socket, settings: NurserySettings
+        self,
+        arena: core.Arena,
+        listener: socket.socket,
+        settings: NurserySettings,
+        oom_kills: OomKills,
     ) -> None:
         self._arena = arena
         self._listener = listener
@@ -123,6 +128,7 @@ class Keeper:
         self._children: dict[int, bool] = {}  # pid of a worker forked for us -> it has attached
         self._watched: dict[tuple[int, int], _Watch] = {}  # slot, epoch of clients not our children
         self._trouble = Trouble()
+        self._oom_kills = oom_kills
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
 
@@ -164,16 +170,15 @@ class Keeper:
         """SIGCHLD, or a pidfd of a worker that we did not know to be our child."""
         while True:
             try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WUNTRACED | os.WNOHANG)
             except ChildProcessError:
                 return
-            if info is None:
+            if pid == 0:
                 return
-            if info.si_code == os.CLD_STOPPED:
-                self._stopped(info.si_pid)
+            if os.WIFSTOPPED(status):
+                self._stopped(pid)
             else:
-                exited = info.si_code == os.CLD_EXITED
-                self._ended(info.si_pid, info.si_status if exited else -info.si_status)
+                self._ended(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 
     def _stopped(self, pid: int) -> None:
         if self._nursery and pid == self._nursery.pid:
@@ -189,13 +194,14 @@ class Keeper:
             # It may hold the only wake for a queued task, and looks when it goes on.
             self._arena.wake_all()
 
-    def _ended(self, pid: int, cause: int) -> None:
-        """A child is reaped: nursery, worker, or an orphan that a task had started."""
+    def _ended(self, pid: int, cause: int, peak: int) -> None:
+        """A child is reaped: nursery, worker, or an orphan that a task had started. `peak`: bytes
+        that it had used at most."""
         if self._nursery and pid == self._nursery.pid:
             self._nursery_ended(self._nursery, cause)
             return
         self._hear_nursery()  # we are told of a worker before the kernel gives it to us
-        was_client = self._sweep_process(pid, cause)
+        was_client = self._sweep_process(pid, cause, peak)
         if self._children.pop(pid, True) is False and not was_client:
             self._failed(f"a worker {describe(cause)} while it was starting")
 
@@ -268,9 +274,16 @@ class Keeper:
         self._close(self._watched.pop(key))
         return True
 
-    def _sweep(self, slot: int, epoch: int, kind: int, cause: int = core.CAUSE_UNKNOWN) -> bool:
+    def _sweep(
+        self,
+        slot: int,
+        epoch: int,
+        kind: int,
+        cause: int = core.CAUSE_UNKNOWN,
+        memory: tuple[int, int, int, int] = NOT_KNOWN,
+    ) -> bool:
         """Repair after a death. False if there was none, or others have done it."""
-        swept = self._arena.sweep(slot, epoch, cause)
+        swept = self._arena.sweep(slot, epoch, cause, memory)
         if swept and kind == core.GUEST:
             names.clear(self._arena)  # those that went with it
         return swept
@@ -341,12 +354,15 @@ class Keeper:
             os.close(watch.lifeline)
             watch.lifeline = -1
 
-    def _sweep_process(self, pid: int, cause: int) -> bool:
+    def _sweep_process(self, pid: int, cause: int, peak: int) -> bool:
         """Repair after a reaped child; False if it was no client."""
+        clients = [client for client in self._arena.clients() if client.pid == pid]
+        memory = NOT_KNOWN
+        if clients and cause == -signal.SIGKILL and self._oom_kills.take():
+            cause, memory = core.CAUSE_MEMORY, (peak, *memory_use())
         swept = False
-        for client in self._arena.clients():
-            if client.pid == pid:
-                swept |= self._sweep(client.slot, client.epoch, client.kind, cause)
+        for client in clients:
+            swept |= self._sweep(client.slot, client.epoch, client.kind, cause, memory)
         return swept
 
     # Workers ------------------------------------------------------------------------------------

@@ -61,6 +61,30 @@ def memory() -> Memory:
     return min((machine, *groups), key=lambda found: found.bytes)
 
 
+def memory_use(root: Path = Path("/")) -> tuple[int, int, int]:
+    """Limit, bytes in use, and the most that ever were, of our control group with the smallest
+    limit; of the machine if that has less. 0 for what nothing tells."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = (machine, 0, 0)
+    for group in _groups(root, "memory"):
+        limit = next(_limits_of(group), machine)
+        if limit < found[0]:
+            used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
+            peak = _number(group / "memory.peak") or _number(group / "memory.max_usage_in_bytes")
+            found = (limit, used, peak)
+    return found
+
+
+def oom_counter(root: Path = Path("/")) -> str:
+    """The file whose line `oom_kill` counts the processes of our control group, or else of the
+    machine, that the kernel killed because memory ran out."""
+    for group in _groups(root, "memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            if "oom_kill" in _words(group / name):
+                return str(group / name)
+    return str(root / "proc/vmstat")
+
+
 def object_store_bytes(requested: int | None) -> int:
     """`object_store_memory` as given to init(), in whole pages, checked; by default a share of what
     there is."""
@@ -125,10 +149,14 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 def _memory_limits(root: Path) -> Iterator[int]:
     for group in _groups(root, "memory"):
-        for name in ("memory.limit_in_bytes", "memory.max"):
-            for word in _words(group / name):
-                if word != "max":
-                    yield int(word)
+        yield from _limits_of(group)
+
+
+def _limits_of(group: Path) -> Iterator[int]:
+    for name in ("memory.limit_in_bytes", "memory.max"):
+        for word in _words(group / name):
+            if word != "max":
+                yield int(word)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
@@ -162,6 +190,10 @@ def _mounts(root: Path) -> dict[str, Path]:
             for name in options.split(","):
                 found.setdefault(name, folder)
     return found
+
+
+def _number(path: Path) -> int:
+    return next(map(int, _words(path)), 0)
 
 
 def _words(path: Path) -> list[str]:

@@ -196,7 +196,8 @@ def keeper_command(log_name: str) -> list[str]:
         f"p.__path__ = {list(plasmid.__path__)!a}; "
         "from plasmid.runtime.keeper import main; main(sys.argv[1:])"
     )
-    return [python(), "-I", "-S", "-c", program, log_name, *nursery_command()]
+    kills = resources.oom_counter()
+    return [python(), "-I", "-S", "-c", program, log_name, kills, *nursery_command()]
 
 
 def nursery_command() -> list[str]:
