@@ -73,6 +73,7 @@ PYTHON_LAYERS = {
     "buffers": "api engine.base engine.current exceptions",
     "remote": "engine.base engine.current generator options exceptions",
     "session": "engine.base engine.current options job_config exceptions .",
+    "experimental.tqdm_ray": "runtime.bars runtime.board",
     "util.annotations": "",
     "util": "util _later actor api engine.current groups remote session strategies exceptions .",
     "experimental": "experimental engine.base engine.current api remote session exceptions .",

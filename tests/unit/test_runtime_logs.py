@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from plasmid.runtime import handover, logs, output
+from plasmid.runtime import bars, handover, logs, output
 from plasmid.runtime.logs import Follower
 
 
@@ -168,6 +169,77 @@ def test_marks_may_be_cut_anywhere() -> None:
     for cut in range(len(stream) + 1):
         out = logs._Output(-1, 7, "", False, -1)
         assert out.feed(stream[:cut]) + out.feed(stream[cut:]) == whole
+
+
+BAR = b'\0plasmid bar:[7, 0, %d, 10, "copy", "it", 0, false]\0\n'
+
+
+def test_marks_of_bars_may_be_cut_anywhere_and_come_into_lines() -> None:
+    stream = b"a\nhalf " + BAR % 1 + BAR % 2 + b"whole\n\0plasmid:f\0\nb" + BAR % 3 + b"\n"
+    whole = ["(pid=7) a\n", "(pid=7) half whole\n", "(f pid=7) b\n"]
+    for cut in range(len(stream) + 1):
+        out = logs._Output(-1, 7, "", False, -1)
+        assert out.feed(stream[:cut]) + out.feed(stream[cut:]) == whole
+        assert out.finish() == []
+        (bar,) = out.bars.values()
+        assert (bar.n, bar.total, bar.label) == (3, 10, "(f pid=7) copy")
+        assert bar.key == (out, 7, 0)
+
+
+def test_a_mark_that_a_kill_has_cut_short_is_not_shown() -> None:
+    for mark in (BAR % 5, b"\0plasmid:task\0\n"):
+        for cut in range(len(output.MARK), len(mark)):
+            out = logs._Output(-1, 7, "", False, -1)
+            assert out.feed(b"half" + mark[:cut]) + out.finish() == ["(pid=7) half\n"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"{}",
+        b"[",
+        b"[1, 2]",
+        b"\xff\xfe",
+        b"[" * 4000,
+        b'[7, 0, "x", 10, "copy", "it", 0, false]',
+        b'[7, 0, 1, [], "copy", "it", 0, false]',
+        b'[7, 0, 1, 10, 5, "it", 0, false]',
+        b'[7, 0, 1, 10, "copy", null, 0, false]',
+        b'[7, 0, 1, 10, "copy", "it", 1e999, false]',
+        b'[[], 0, 1, 10, "copy", "it", 0, false]',
+    ],
+)
+def test_a_mark_that_is_no_bar_is_dropped(state: bytes) -> None:
+    out = logs._Output(-1, 7, "", False, -1)
+    assert out.feed(b"a" + output.BAR + state + b"\0\nb\n") == ["(pid=7) ab\n"]
+    assert out.bars == {}
+
+
+def test_odd_numbers_and_texts_of_a_bar_can_be_drawn() -> None:
+    out = logs._Output(-1, 7, "", False, -1)
+    out.feed(output.BAR + b'[7, 0, NaN, Infinity, "a\\nb\\u0000", "\\n", 0, false]\0\n')
+    (bar,) = out.bars.values()
+    assert (bar.n, bar.total, bar.description, bar.unit) == (0, None, "a b ", "")
+
+
+def test_an_endless_line_does_not_break_the_mark_behind_it() -> None:
+    mark = BAR % 5
+    for cut in range(len(mark)):
+        out = logs._Output(-1, 7, "", False, -1)
+        shown = out.feed(b"x" * (logs._LONGEST_LINE + 1) + mark[:cut]) + out.feed(mark[cut:])
+        assert "".join(shown + out.finish()).count("x") == logs._LONGEST_LINE + 1
+        assert "".join(shown).count("bar") == 0
+        (bar,) = out.bars.values()
+        assert bar.n == 5
+
+
+def test_the_longest_bar_is_shorter_than_a_mark_may_be() -> None:
+    text = "\U0001f600" * 999
+    bar = bars.make((1 << 60, 1 << 60), 1e-300, 1e300, text, text, 9, True)
+    state = json.dumps([*bar.key, bar.n, bar.total, bar.description, bar.unit, 1 << 60, True])
+    assert len(output.BAR + state.encode()) < output.LONGEST_MARK
+    assert bars.parse(state.encode()) is not None
 
 
 def test_an_endless_line_is_shown_in_pieces() -> None:

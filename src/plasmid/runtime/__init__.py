@@ -7,8 +7,11 @@
 Who imports what decides how fast each is up, so every file belongs to certain processes:
 
 resources    driver    what this machine and its cgroup have; checks of `init()`'s sizes
+oom          keeper    which deaths are the kernel's doing because memory ran out
 session      driver    makes the arena, the sockets, the command lines, and starts the keeper
 logs         driver    follows the workers' output files and prints their lines
+board        driver    draws progress bars beneath those lines
+bars         all       progress bars on their way there
 root         root      the driver of a session that outlives its starter
 guest        guest     finds and joins a session
 keeper       keeper    notices deaths, repairs, asks for workers; imports nothing heavy

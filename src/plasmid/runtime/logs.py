@@ -9,6 +9,9 @@ does not fill the disk.
 A line is shown when it is complete, when its task has ended, or when its writer is dead. Of a line
 that is rewritten with carriage returns, a progress bar, the state that a terminal would show at the
 end counts; meanwhile it is shown about once a second.
+
+The states of `tqdm` bars come in the same files, see `output`, and go to the `bars`, which are
+beneath what is printed.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from functools import partial
 
 from plasmid._core import core
 from plasmid.runtime import handover
-from plasmid.runtime.output import MARK, MARK_END
+from plasmid.runtime.bars import parse
+from plasmid.runtime.board import Bar, board
+from plasmid.runtime.output import BAR, LONGEST_MARK, MARK, MARK_END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 _TURN = 4 * _CHUNK  # bytes of one file before the next file has its turn
 _LONGEST_LINE = 1 << 16
+_ANY_MARK = b"\0plasmid"
 _CUT = 1 << 20
 _PAGE = 4096
 _PIECE = 2000
@@ -113,8 +119,7 @@ class Follower:
         while any(out.dirty for out in self._outputs) and time.monotonic() < self._patience:
             self._show_all()
         for out in self._outputs:
-            _show(out.err, out.finish())
-            out.close()
+            self._finish(out)
         self._watcher.close()
         self._listener.close()
 
@@ -178,12 +183,20 @@ class Follower:
             if out.dirty or over or out.watch < 0:
                 out.dirty, lines = out.read()
                 _show(out.err, lines)
+                for bar in out.bars.values():
+                    board().show(bar)
+                out.bars.clear()
             if over and not out.dirty:
-                _show(out.err, out.finish())
                 self._watcher.remove(out.watch)
-                out.close()
+                self._finish(out)
                 self._outputs.remove(out)
                 self._on(self._listener.fileno(), self._meet)  # there is a free descriptor
+
+    def _finish(self, out: _Output) -> None:
+        """Show what its writer has left undone."""
+        _show(out.err, out.finish())
+        board().forget(out)
+        out.close()
 
     def _on(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -207,6 +220,7 @@ class _Output:
         self._name = label
         self._offset = self._cut = 0
         self._rest = b""  # of a line that is not complete
+        self.bars: dict[object, Bar] = {}  # that have changed, in their latest state
         self._shown_at = 0.0
 
     def read(self) -> tuple[bool, list[str]]:
@@ -225,32 +239,48 @@ class _Output:
 
     def feed(self, data: bytes) -> list[str]:
         """Split into lines, and follow the marks that name the tasks."""
-        *complete, self._rest = (self._rest + data).split(b"\n")
+        *complete, rest = (self._rest + data).split(b"\n")
         shown: list[str] = []
+        begun = b""  # of a line that a bar's mark has come into
         for line in complete:
-            if line.endswith(MARK_END) and MARK in line:
+            line, begun = begun + line, b""
+            if line.endswith(MARK_END) and BAR in line:
+                begun, _, state = line[: -len(MARK_END)].rpartition(BAR)
+                self._note_bar(state)
+            elif line.endswith(MARK_END) and MARK in line:
                 line, _, name = line[: -len(MARK_END)].rpartition(MARK)
                 if line:
                     shown.append(self._format(line))
                 self._name = name.decode(errors="replace")
             else:
                 shown.append(self._format(line))
+        self._rest = begun + rest
         now = time.monotonic()
         if b"\r" in self._rest:
             state = self._rest.rstrip(b"\r").rpartition(b"\r")[2]
             self._rest = state + (b"\r" if self._rest.endswith(b"\r") else b"")
             if state and b"\0" not in state and not shown and now - self._shown_at >= 1.0:
                 shown.append(self._format(state))
-        if len(self._rest) > _LONGEST_LINE and MARK not in self._rest:
-            shown.append(self._format(self._rest))
-            self._rest = b""
+        if len(self._rest) > _LONGEST_LINE:
+            mark = self._rest.find(b"\0", -LONGEST_MARK)  # one that is not complete
+            text, self._rest = self._rest, b""
+            if mark >= 0:
+                text, self._rest = text[:mark], text[mark:]
+            shown.append(self._format(text))
         if shown:
             self._shown_at = now
         return shown
 
+    def _note_bar(self, state: bytes) -> None:
+        bar = parse(state)
+        if bar is not None:
+            bar.key = (self, *bar.key)
+            bar.prefix = self._prefix()
+            self.bars[bar.key] = bar
+
     def finish(self) -> list[str]:
-        """The line that will never be completed."""
-        line, self._rest = self._rest.strip(b"\r"), b""
+        """The line that will never be completed. A mark that a kill has cut short is none."""
+        line, self._rest = self._rest.partition(_ANY_MARK)[0].strip(b"\r"), b""
         return [self._format(line)] if line else []
 
     def check(self) -> None:
@@ -279,8 +309,11 @@ class _Output:
 
     def _format(self, line: bytes) -> str:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
+        return f"{self._prefix()}{text}\n"
+
+    def _prefix(self) -> str:
         name = f"{self._name} " if self._name else ""
-        return f"({name}pid={self._pid}) {text}\n"
+        return f"({name}pid={self._pid}) "
 
     def _cut_read(self) -> None:
         """Give back the space of what has been read."""
@@ -341,7 +374,11 @@ def _show(err: bool, lines: list[str]) -> None:
     stream = sys.stderr if err else sys.stdout
     if not lines or stream is None or sys.is_finalizing():
         return
-    text = "".join(lines)
+    with board().aside(stream):
+        _write_all(stream, "".join(lines))
+
+
+def _write_all(stream: TextIO, text: str) -> None:
     # CPython forgets the rest of a write that is longer than a file's buffer (8 KB) if a stop
     # (Ctrl-Z) interrupts it at a full pipe. A piece fits in, whatever its characters.
     step = _PIECE if isinstance(stream, io.TextIOWrapper) else len(text)

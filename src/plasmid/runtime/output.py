@@ -9,6 +9,9 @@ Whose line is it? A worker's stdout and stderr announce a task in the stream its
 and is not of the same name as the one before, by a *mark*: NUL "plasmid:" name NUL newline. A mark
 also ends a line that a task left unfinished. What C code or a child process writes on the
 descriptors carries the name announced last, too.
+
+The state of a progress bar is another mark, NUL "plasmid bar:" JSON NUL newline, which is no part
+of the text: a line that it falls into goes on behind it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from typing import ClassVar, TextIO
 from plasmid.runtime import handover
 
 MARK = b"\0plasmid:"
+BAR = b"\0plasmid bar:"
 MARK_END = b"\0"
+
+LONGEST_MARK = 4096
+"""Bytes, at most."""
 
 _DROPPED = (OSError, ValueError)
 """What a file raises that cannot be written, and one that was closed."""
@@ -73,9 +80,41 @@ def redirect(log_name: str) -> None:
     for target, fd in enumerate(files, start=1):
         os.dup2(fd, target)
         os.close(fd)
+    _Marks.used, _Marks.file = True, None
     if log_name:
         tell_driver(log_name, "", os.getpid(), [1, 2])
+        _Marks.file = _identity(1)
     _replace_streams()
+
+
+class _Marks:
+    """`used`: whether this process is a worker, or a fork of one. `file`: that of its stdout, if
+    the driver follows it."""
+
+    used = False
+    file: tuple[int, int] | None = None
+
+
+def is_worker() -> bool:
+    """Whether what is written here is shown by another process, if at all."""
+    return _Marks.used
+
+
+def write_bar(state: bytes) -> None:
+    """Tell the driver about a progress bar, in less than LONGEST_MARK bytes without NUL or newline.
+
+    In one write, so that nothing comes in between. Not through sys.stdout, which the task may have
+    replaced; and not on descriptor 1 if another file is there now: marks would spoil it.
+    """
+    if _Marks.file is not None:
+        with suppress(OSError):
+            if _identity(1) == _Marks.file:
+                os.write(1, BAR + state + MARK_END + b"\n")
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    file = os.fstat(fd)
+    return file.st_dev, file.st_ino
 
 
 class TaskStream(io.TextIOWrapper):

@@ -31,7 +31,7 @@ from plasmid.exceptions import (
     StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
 )
-from plasmid.runtime import aliases, output
+from plasmid.runtime import aliases, bars, output
 from plasmid.runtime.environment import devices
 from plasmid.runtime.start import WorkerStart
 from plasmid.runtime.stream import Stream, drive, gather, no_pause
@@ -114,6 +114,7 @@ class Worker:
         output.begin_task(task.name)
         yielded = Stream(self._arena, mine) if task.yields else None
         results, error, retry = self._outcome(mine, yielded)
+        bars.send_rest()
         output.end_task()
         try:
             if error is None:

@@ -17,6 +17,7 @@ from plasmid.util.serializers import deregister_serializer, register_serializer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from plasmid.actor import list_named_actors
+    from plasmid.experimental.tqdm_ray import tqdm
     from plasmid.util import annotations, check_serialize, debug, scheduling_strategies
     from plasmid.util.check_serialize import inspect_serializability
     from plasmid.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
@@ -41,11 +42,13 @@ __all__ = [
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
+    "tqdm",
 ]
 
 _LATER = {
     "inspect_serializability": ("plasmid.util.check_serialize", "inspect_serializability"),
     "list_named_actors": ("plasmid.actor", "list_named_actors"),
+    "tqdm": ("plasmid.experimental.tqdm_ray", "tqdm"),
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
     **_later.modules("plasmid.util", "annotations", "check_serialize", "debug"),
