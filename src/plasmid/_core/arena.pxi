@@ -73,11 +73,15 @@ cdef class Arena:
     def attach(int fd, int kind, int driver_pidfd=-1, int bell=-1):
         """Join the arena behind fd as core.KEEPER, WORKER or GUEST. When the driver behind the
         pidfd ends, a keeper or worker is killed at once by a C thread; a guest's calls raise
-        SessionError. The descriptors stay the caller's."""
+        SessionError. SessionNotFoundError if it has ended already. The descriptors stay the
+        caller's."""
         cdef Arena self = Arena.__new__(Arena)
         cdef int rc
         with nogil:
             rc = _c.pm_open_fd(fd, <_c.pm_kind>kind, driver_pidfd, bell, &self._a)
+        if rc == _c.PM_EGONE:
+            over = _c.pm_strerror(rc).decode()
+            raise _exceptions.SessionNotFoundError(f"join the session: {over}")
         check(rc, "join the session")
         self.session = self._a.h.session[:16]
         return self

@@ -28,6 +28,7 @@ from plasmid.exceptions import (
     ObjectStoreFullError,
     PlasmidError,
     RayTaskError,
+    SessionNotFoundError,
     StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
 )
@@ -47,7 +48,10 @@ _NOTHING = core.encode(None) or b""
 
 def main(start: WorkerStart) -> None:
     """Run tasks until the session ends, or this worker is surplus."""
-    arena = core.Arena.attach(start.arena_fd, core.WORKER, start.driver_pidfd, start.bell_fd)
+    try:
+        arena = core.Arena.attach(start.arena_fd, core.WORKER, start.driver_pidfd, start.bell_fd)
+    except SessionNotFoundError:  # shutdown() came first
+        return
     engine = LocalEngine(arena)
     current.set_engine(engine)
     process.forked = False  # by the nursery it was
