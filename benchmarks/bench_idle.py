@@ -13,26 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import emit, main, peers, session
+from common import descendants, emit, main, peers, pss, session
 
 WORKERS = 2
 SETTLE = 12.0  # seconds, for what init left to do in the background, and surplus workers to retire
 WATCHED = 10.0
-
-
-def descendants(root: int) -> list[int]:
-    """The process `root` and all that it started, directly or not."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # ended meanwhile
-            continue
-        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
-    family = [root]
-    for pid in family:  # grows while we walk
-        family += children.get(pid, [])
-    return family
 
 
 def cpu_time(pids: list[int]) -> dict[tuple[int, int], int]:
@@ -47,13 +32,6 @@ def cpu_time(pids: list[int]) -> dict[tuple[int, int], int]:
             except OSError:  # ended meanwhile
                 continue
     return found
-
-
-def pss(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1e3
-    raise RuntimeError(f"no Pss in /proc/{pid}/smaps_rollup")
 
 
 def watch(name: str) -> None:

@@ -1,7 +1,10 @@
-"""Whether cost grows with what is stored: 1,000,000 tiny objects, and 100,000 queued tasks.
+"""Whether cost grows with what is stored: 1,000,000 tiny objects, and 100,000 queued tasks. What
+1,000,000 queued tasks take.
 
 For each, how long the last tenth takes compared with the first (1.0: linear), and how long a put
-takes with all of it stored compared with before (1.0: no slow-down).
+takes with all of it stored compared with before (1.0: no slow-down). Of the million: tasks a second
+from the first submit to the last result, and bytes of memory that each takes while it is queued, in
+all processes, its reference included.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from common import emit, main, session, timings
+from common import descendants, emit, main, pss, session, timings
 
 OBJECTS = 1_000_000
 TASKS = 100_000
+MILLION = 1_000_000
 WORKERS = 2
 
 
@@ -91,7 +95,31 @@ def queued() -> None:
         emit("tasks_done_rate", [TASKS / (time.perf_counter() - began)], "1/s")
 
 
-CONTENDERS = {"objects": objects, "tasks": queued}
+def million() -> None:
+    with session("plasmid", num_cpus=WORKERS) as plasmid:
+
+        @plasmid.remote
+        def nothing():
+            return None
+
+        plasmid.get([nothing.remote() for _ in range(1000)])
+        with all_workers_busy(plasmid):
+            before = memory()
+            began = time.perf_counter()
+            kept = [nothing.remote() for _ in range(MILLION)]
+            took = time.perf_counter() - began
+            emit("million_memory", [(memory() - before) / MILLION], "bytes")
+        began = time.perf_counter()
+        plasmid.get(kept)
+        emit("million_rate", [MILLION / (took + time.perf_counter() - began)], "1/s")
+
+
+def memory() -> float:
+    """Bytes of this process and all of its session's."""
+    return sum(pss(pid) for pid in descendants(os.getpid())) * 1e6
+
+
+CONTENDERS = {"objects": objects, "tasks": queued, "million": million}
 
 if __name__ == "__main__":
     main(CONTENDERS)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -86,3 +87,26 @@ def timings(run: Callable[[], object], rounds: int, warm_up: int = 1) -> list[fl
         run()
         found.append(clock() - began)
     return found[warm_up:]
+
+
+def descendants(root: int) -> list[int]:
+    """The process `root` and all that it started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    family = [root]
+    for pid in family:  # grows while we walk
+        family += children.get(pid, [])
+    return family
+
+
+def pss(pid: int) -> float:
+    """Memory of a process in MB: what is its own, and its part of what is shared."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1e3
+    raise RuntimeError(f"no Pss in /proc/{pid}/smaps_rollup")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 
 Results = Mapping[tuple[str, str], float]
 """(metric, contender) -> median over the runs."""
@@ -77,8 +78,16 @@ ROWS = [
     most("get-1-gb", "get of a 1 GB array", "large", "get_1_gb", 10, "us"),
     times("put-warm", "put of 100 MB into warm memory", "large", "put_warm", 0.8, "copyto"),
     times("put-fresh", "put of 100 MB into fresh memory", "large", "put_fresh", 1.5, "fault"),
-    most("round-trip", "no-op task, submit and get", "tasks", "round_trip", 30, "us"),
-    least("batch", "10,000 no-op tasks, 2 workers", "tasks", "batch", 80e3, "1/s"),
+    most("round-trip", "no-op task, submit and get", "tasks", "round_trip", 25, "us"),
+    at_most_times(
+        "round-trip-futex", "no-op task, submit and get", "tasks", "round_trip", 2, "futex"
+    ),
+    least("batch", "10,000 no-op tasks, 2 workers", "tasks", "batch", 120e3, "1/s"),
+    most("submit", "submit of a task", "tasks", "submit", 5, "us"),
+    most("nested", "20 tasks that start 10 each", "graphs", "nested", 0.015, "s"),
+    most("array-argument", "a 100 MB array as argument", "graphs", "array_argument", 30, "us"),
+    least("stream", "generator task of 10,000 items", "graphs", "stream", 30e3, "1/s"),
+    least("work", "1,000 tasks of 10 ms of Python", "graphs", "work", 0.97, "of ideal"),
     Row(
         "together",
         "two processes putting small objects",
@@ -132,6 +141,38 @@ ROWS = [
         against=Against.TIMES,
     ),
 ]
+ROWS += [
+    Row(
+        "million-rate",
+        "1,000,000 tasks queued, then got",
+        "many",
+        "million_rate",
+        80e3,
+        "1/s",
+        at_least=True,
+        contender="million",
+    ),
+    Row(
+        "million-memory",
+        "memory of a queued task",
+        "many",
+        "million_memory",
+        1024,
+        "bytes",
+        at_least=False,
+        contender="million",
+    ),
+]
+RAY = [
+    ("round-trip", "no-op task, submit and get", "tasks", "round_trip"),
+    ("chain", "10,000 tasks, each on the one before", "graphs", "chain"),
+    ("tree", "a tree of 1,000 tasks", "graphs", "tree"),
+    ("nested", "20 tasks that start 10 each", "graphs", "nested"),
+    ("drain", "1,000 results, one by one by wait", "graphs", "drain"),
+]
+if find_spec("ray"):
+    for name, what, bench, metric in RAY:
+        ROWS.append(at_most_times(f"{name}-ray", what, bench, metric, 1 / 20, "ray"))
 for stored, number in (("objects", "1,000,000 objects"), ("tasks", "100,000 queued tasks")):
     for metric, what in (
         ("growth", f"{number}: last tenth to first"),

@@ -27,6 +27,8 @@ static uint64_t fingerprint(void)
                               sizeof(pm_task_shm),
                               sizeof(pm_key_shm),
                               sizeof(pm_waiter_shm),
+                              sizeof(pm_event_shm),
+                              PM_EVENTS,
                               sizeof(pthread_mutex_t),
                               PM_UNDO_MAX,
                               PM_CLIENTS,
@@ -63,6 +65,7 @@ static void plan(pm_header_shm *h, uint64_t heap_bytes)
     carve_pool(&h->keys, &end, KEYS, sizeof(pm_key_shm), offsetof(pm_key_shm, next));
     h->bucket_count = BUCKETS;
     h->buckets = carve(&end, BUCKETS * sizeof(pm_j64));
+    h->events = carve(&end, PM_EVENTS * sizeof(pm_event_shm));
     h->heap_bytes = (heap_bytes + PAGE - 1) / PAGE * PAGE;
     h->present = carve(&end, (h->heap_bytes / PM_CHUNK / 64 + 1) * sizeof(pm_a64));
     h->owners = carve(&end, (h->heap_bytes / PM_CHUNK + 2) * sizeof(pm_a64));
@@ -83,6 +86,7 @@ static void point(pm_arena *a)
     a->tasks = (pm_task_shm *)(base + h->tasks.offset);
     a->keys = (pm_key_shm *)(base + h->keys.offset);
     a->buckets = (pm_j64 *)(base + h->buckets);
+    a->events = (pm_event_shm *)(base + h->events);
     a->present = (pm_a64 *)(base + h->present);
     a->owners = (pm_a64 *)(base + h->owners);
     pm_lock_open(&a->lock, &h->lock, base);

@@ -34,6 +34,12 @@ typedef struct {
     _Atomic uint32_t owed;  /* drops of this entry that were not; it is on that list if > 0 */
 } pm_local;
 
+/* What only the runner of a task knows of an attempt: times of pm__os_now(), 0 = not known. */
+typedef struct {
+    uint64_t began, returned; /* its function */
+    char error[56];           /* what it raised, in one line; "" = nothing */
+} pm_account;
+
 typedef struct pm_arena {
     int fd;
     int bell; /* eventfd that the keeper listens to, -1 = none */
@@ -48,6 +54,7 @@ typedef struct pm_arena {
     pm_task_shm *tasks;
     pm_key_shm *keys;
     pm_j64 *buckets;
+    pm_event_shm *events;
     pm_a64 *present;
     pm_a64 *owners;
     pm_lock lock;
@@ -67,6 +74,7 @@ typedef struct pm_arena {
     _Atomic uint32_t spin_ns; /* how long it pays to spin before sleeping */
     _Atomic uint64_t stamps;  /* latest of pm_local's stamps */
     _Atomic int gone;         /* PM_EGONE or PM_ELEFT: no operation may begin any more */
+    pm_account account;       /* of the attempt that this process ends next */
     struct pm_watch *watch;   /* the watcher thread */
     /* after pm_retire(): a handle over the same maps and counts, for what is still pinned */
     struct pm_arena *_Atomic heir;

@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
     pm_op op;
     unsigned way;
+    uint64_t now;
     int n;
     runner runners[BATCH]; /* pid 0: it does not run, but has run, and may have submitted tasks */
 } batch;
@@ -55,9 +56,10 @@ static void cancel(batch *b, uint64_t task)
     pm_set(&a->lock, &t->cancel, asked);
     if (t->state.v == PM_TASK_READY)
         pm__queue_remove(op, task);
-    if (t->state.v == PM_TASK_READY || t->state.v == PM_TASK_WAITING)
+    if (t->state.v == PM_TASK_READY || t->state.v == PM_TASK_WAITING) {
+        pm__event_of_task(op, task, PM_CANCELLED, b->now);
         pm__task_end(op, task);
-    else if (t->state.v == PM_TASK_RUNNING) {
+    } else if (t->state.v == PM_TASK_RUNNING) {
         const pm_client_shm *c = &a->clients[t->runner.v - 1];
         r->pid = c->pid.v;
         r->start_time = c->start_time.v;
@@ -81,6 +83,7 @@ static void interrupt(const batch *b)
 static int begin(batch *b, pm_arena *a)
 {
     int rc;
+    b->now = pm__os_now();
     while ((rc = pm__enter(&b->op, a, PM_WAIT)) == PM_EAGAIN)
         continue;
     b->n = 0;

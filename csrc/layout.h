@@ -7,7 +7,8 @@
  * The arena, in one memfd; all but the header and the heap is sparse: untouched pages cost
  * nothing.
  *
- *   header | clients | waiters | entries | holds | tasks | keys | buckets | present | owners | page descriptors | heap
+ *   header | clients | waiters | entries | holds | tasks | keys | buckets | events | present | owners |
+ *   page descriptors | heap
  *
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
@@ -50,6 +51,7 @@ enum {
     PM_GROUP_NAME = 64,
     PM_KEY = 28,
     PM_FAILURE = 1024,
+    PM_EVENTS = 16384, /* latest attempts of tasks that are remembered */
 };
 #define PM_MAGIC UINT64_C(0x3144494d53414c50) /* "PLASMID1" */
 
@@ -184,17 +186,18 @@ typedef struct {
     pm_j64 rets_made;    /* [J] cursor: result entries made, and not yet let go */
     /* [J] cursor: results that have their bytes, unpublished until the task ends */
     pm_j64 attached;
-    pm_j64 retries;          /* [J] left; UINT64_MAX = without end */
-    pm_j64 attempt;          /* [J] times it was started */
-    pm_j64 held;             /* [J] CPU units that it has at this moment */
-    pm_j64 table;            /* [J] heap block of arguments and results, if more than fit here */
-    pm_j64 payload;          /* [J] entry of the packed arguments, if more than fit here */
-    pm_j64 size;             /* [J] packed arguments' bytes */
-    pm_j64 cancel;           /* [J] enum pm_cancel; its runner looks beside the lock, too: a hint */
-    pm_j64 bundle;           /* [J] where the rest of its shape's needs is from; 0 = has none */
-    pm_j64 devices;          /* [J] mask of the GPUs that it has, whole or a part of one */
-    uint64_t spare[3];       /* zero */
-    char name[PM_TASK_NAME]; /* [J] constant while the task exists, as are the three below */
+    pm_j64 retries; /* [J] left; UINT64_MAX = without end */
+    pm_j64 attempt; /* [J] times it was started */
+    pm_j64 held;    /* [J] CPU units that it has at this moment */
+    pm_j64 table;   /* [J] heap block of arguments and results, if more than fit here */
+    pm_j64 payload; /* [J] entry of the packed arguments, if more than fit here */
+    pm_j64 size;    /* [J] packed arguments' bytes */
+    pm_j64 cancel;  /* [J] enum pm_cancel; its runner looks beside the lock, too: a hint */
+    pm_j64 bundle;  /* [J] where the rest of its shape's needs is from; 0 = has none */
+    pm_j64 devices; /* [J] mask of the GPUs that it has, whole or a part of one */
+    pm_j64 submitted, started; /* [J] ns; submitted 0 = it leaves no event */
+    uint64_t spare[1];         /* zero */
+    char name[PM_TASK_NAME];   /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
     pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
     unsigned char bytes[PM_TASK_INLINE]; /* packed arguments; constant while the task exists */
@@ -220,6 +223,13 @@ enum pm_cancel {
     PM_CANCEL_TREE = 4,  /* and the tasks that it has submitted */
     PM_CANCEL_TOLD = 8,  /* it has been interrupted: what it submits now is on purpose */
 };
+
+/* What became of one attempt of a task, a pm_event (events.h) word by word: 192 bytes. Readers take no
+ * lock: what they copied is whole if `number` is the same before and after. */
+typedef struct {
+    pm_a64 number; /* [A] of the event, from 1; 0 while it is written, under the lock */
+    pm_a64 words[23];
+} pm_event_shm;
 
 enum pm_resource { PM_CPU, PM_GPU, PM_MEMORY, PM_CUSTOM };
 
@@ -301,6 +311,7 @@ typedef struct {
     uint64_t waiters;          /* [C] */
     uint64_t buckets;          /* [C] */
     uint64_t bucket_count;     /* [C] power of two */
+    uint64_t events;           /* [C] */
     uint64_t present;    /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
     uint64_t owners;     /* [C] per 64 KiB of heap: entry with the block over its first byte; [A] */
     uint64_t pages;      /* [C] */
@@ -312,6 +323,7 @@ typedef struct {
     pm_a64 ending;                           /* [A] 1: the session is over, nobody may attach */
     pm_a64 expiry;      /* [A] ns: the keeper should look at kept objects then; 0 = never */
     pm_a64 serializers; /* [A] changes of the registry of custom serializers */
+    pm_a64 recorded;    /* [A] events so far; raised under the lock */
     pm_a64 failed;      /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;
@@ -354,6 +366,7 @@ _Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");
 _Static_assert(sizeof(pm_arg_shm) == 32, "two per cache line");
 _Static_assert(sizeof(pm_task_shm) == 576, "nine cache lines");
+_Static_assert(sizeof(pm_event_shm) == 192, "three cache lines");
 _Static_assert(sizeof(pm_key_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_shape_shm) == 256, "four cache lines");
 

@@ -3,8 +3,8 @@
  *   arena     pm_open_new, pm_open_fd, pm_close     object.h  put, create, seal, hold, pin, look
  *   wait.h    pm_wait                               task.h    submit, next, finish, block
  *   cancel.h  pm_cancel                             recover.h pm_sweep
- *   check.h   pm_check, pm_dump
- *   window.h  mappings of one object, for writing   survey.h  the objects, one by one
+ *   check.h   pm_check, pm_dump                     events.h  what became of tasks
+ *   window.h  mappings of one object, for writing   survey.h  objects and tasks, one by one
  *   stream.h  what a task yields                    group.h   placement groups
  *   guard.h   the thread that keeps the keeper alive
  *

@@ -5,6 +5,7 @@
 
 #include "crash.h"
 #include "group.h"
+#include "os.h"
 
 _Static_assert(PM_CRASH_BYTES + PM_TASK_NAME <= PM_INLINE, "how a worker died fits in an entry");
 
@@ -21,10 +22,11 @@ static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, const pm_death *h
 static int rerun(pm_arena *a, uint64_t task)
 {
     pm_op op;
+    uint64_t now = pm__os_now();
     int rc = pm__enter(&op, a, PM_WAIT);
     if (rc)
         return rc;
-    pm__task_rerun(&op, task);
+    pm__task_rerun(&op, task, now);
     return pm__done(&op);
 }
 

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "crash.h"
+#include "events.h"
+#include "os.h"
 
 static pm_lock *lock_of(pm_op *op)
 {
@@ -550,6 +552,7 @@ static void step_failing(pm_op *op, uint64_t task)
     if (t->attached.v < t->nrets.v)
         return;
     pm__queue_remove(op, task);
+    pm__event_of_task(op, task, PM_CANCELLED, pm__os_now());
     pm__task_end(op, task);
 }
 

@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-enum { LOOKS = 256 }; /* entries looked at in one lock hold */
+enum {
+    LOOKS = 256,     /* entries, or tasks, looked at in one lock hold */
+    ARGUMENTS = 256, /* of one task */
+};
 
 static void survey_holders(const pm_arena *a, const pm_entry_shm *e, pm_object_info *out)
 {
@@ -63,6 +66,69 @@ int pm_survey(pm_arena *a, pm_patience how, uint64_t *from, pm_object_info *out,
     for (int i = 0; i < LOOKS && *n < most && *from < high; i++, ++*from)
         if (pm_state(a, *from) != PM_FREE && !is_stock(a, *from))
             survey_entry(a, *from, &out[(*n)++]);
+    if (*from >= high)
+        rc = PM_ENOTFOUND;
+    int left = pm__leave(&op);
+    return left ? left : rc;
+}
+
+static void survey_dependency(const pm_arena *a, uint64_t slot, pm_dependency *out)
+{
+    uint64_t task = pm__entry(a, slot)->task.v;
+    *out = (pm_dependency){.ref = pm_ref_of(a, slot)};
+    if (task) {
+        out->serial = pm__task(a, task - 1)->serial.v;
+        memcpy(out->name, pm__task(a, task - 1)->name, PM_TASK_NAME);
+    }
+}
+
+static void survey_dependencies(const pm_arena *a, const pm_task_shm *t, pm_task_info *out)
+{
+    uint64_t found = 0, n = t->args_held.v < ARGUMENTS ? t->args_held.v : ARGUMENTS;
+    for (uint64_t i = 0; i < n && found < PM_SURVEY_DEPS; i++) {
+        uint64_t word = pm__task_arg(a, t, i)->entry.v;
+        if ((word & 1) && pm_state(a, word >> 1) == PM_PENDING)
+            survey_dependency(a, word >> 1, &out->deps[found++]);
+    }
+}
+
+static void survey_task(const pm_arena *a, const pm_task_shm *t, pm_task_info *out)
+{
+    bool running = t->state.v == PM_TASK_RUNNING;
+    uint64_t cpu = a->h->shapes[t->shape.v - 1].need[PM_CPU].v;
+    *out = (pm_task_info){
+        .serial = t->serial.v,
+        .parent = t->parent.v,
+        .state = (enum pm_task_state)t->state.v,
+        .blocked = running && cpu && t->held.v == 0,
+        .pid = t->runner.v ? a->clients[t->runner.v - 1].pid.v : 0,
+        .attempt = t->attempt.v,
+        .retries = t->retries.v,
+        .nargs = t->nargs.v,
+        .nrets = t->nrets.v,
+        .submitted = t->submitted.v,
+        .started = running ? t->started.v : 0,
+        .waiting = t->waiting.v,
+    };
+    memcpy(out->name, t->name, PM_TASK_NAME);
+    if (t->state.v == PM_TASK_WAITING)
+        survey_dependencies(a, t, out);
+}
+
+int pm_survey_tasks(pm_arena *a, pm_patience how, uint64_t *from, pm_task_info *out, uint64_t *n)
+{
+    pm_op op;
+    uint64_t most = *n, high;
+    *n = 0;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    high = a->h->tasks.high.v;
+    for (int i = 0; i < LOOKS && *n < most && *from < high; i++, ++*from) {
+        const pm_task_shm *t = pm__task(a, *from);
+        if (t->state.v != PM_TASK_FREE && t->state.v != PM_TASK_FINISHING)
+            survey_task(a, t, &out[(*n)++]);
+    }
     if (*from >= high)
         rc = PM_ENOTFOUND;
     int left = pm__leave(&op);

@@ -69,7 +69,7 @@ static uint64_t parent_of(const pm_arena *a, uint64_t *cancel)
 }
 
 /* The record, unreachable but for the building list: its first values need no journal. */
-static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
+static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *out)
 {
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
@@ -110,6 +110,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t *out)
     pm_init(&t->table, table);
     pm_init(&t->payload, (uint64_t)(spec->packed + 1));
     pm_init(&t->size, spec->size);
+    pm_init(&t->submitted, spec->quiet ? 0 : now);
+    pm_init(&t->started, 0);
     strncpy(t->name, spec->name, PM_TASK_NAME - 1);
     t->name[PM_TASK_NAME - 1] = 0;
     if (spec->packed < 0 && spec->size)
@@ -188,7 +190,7 @@ static int build(pm_op *op, const pm_task_spec *spec, pm_submission *s, pm_ref *
                : PM_EAGAIN;
 }
 
-static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s)
+static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s, uint64_t now)
 {
     pm_task_shm *t = pm__task(op->a, s->task - 1);
     if (!small(spec))
@@ -196,6 +198,7 @@ static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s)
     pm_set(lock_of(op), &t->state, PM_TASK_WAITING);
     if (t->cancel.v) {
         pm_set(lock_of(op), &t->waiting, t->waiting.v - 1);
+        pm__event_of_task(op, s->task, PM_CANCELLED, now);
         pm__task_end(op, s->task);
     } else
         pm__task_waited(op, s->task);
@@ -216,20 +219,21 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
 {
     pm_op op;
     int rc, left;
+    uint64_t now = pm__os_now();
     if ((spec->packed < 0 && spec->size > PM_TASK_INLINE) || (spec->yields && spec->nrets != 2))
         return PM_EINVAL;
     do {
         rc = pm__enter(&op, a, how);
         if (rc)
             return rc;
-        if (!s->task && (rc = begin(&op, spec, &s->task))) {
+        if (!s->task && (rc = begin(&op, spec, now, &s->task))) {
             pm_lock_rollback(&a->lock);
             left = pm__leave(&op);
             return left ? left : rc;
         }
         rc = build(&op, spec, s, out);
         if (rc == PM_OK)
-            launch(&op, spec, s);
+            launch(&op, spec, s, now);
         else if (rc != PM_EAGAIN)
             abandon(&op, s);
         left = rc == PM_EAGAIN ? pm__leave(&op) : pm__done(&op);
@@ -290,7 +294,7 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
     };
 }
 
-static void start(pm_op *op, uint64_t task, uint64_t bundle, pm_running *out)
+static void start(pm_op *op, uint64_t task, uint64_t bundle, uint64_t now, pm_running *out)
 {
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
@@ -299,20 +303,21 @@ static void start(pm_op *op, uint64_t task, uint64_t bundle, pm_running *out)
     pm_set(l, &t->state, PM_TASK_RUNNING);
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
+    pm_set(l, &t->started, now);
     pm__draw(op, task, bundle);
     stack_push(op, task);
     describe(a, task, out);
 }
 
 /* Take the next task, if any, and call one more worker if there is work for it. */
-static bool take(pm_op *op, pm_running *out)
+static bool take(pm_op *op, uint64_t now, pm_running *out)
 {
     uint64_t bundle, task = pm__queue_pick(op, &bundle);
     pm__idle_leave(op, op->a->slot);
     pm__aside_leave(op, op->a->slot);
     if (!task)
         return false;
-    start(op, task, bundle, out);
+    start(op, task, bundle, now, out);
     pm__call_worker(op);
     return true;
 }
@@ -320,10 +325,11 @@ static bool take(pm_op *op, pm_running *out)
 int pm_take(pm_arena *a, pm_patience how, pm_running *out)
 {
     pm_op op;
+    uint64_t now = pm__os_now();
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    rc = take(&op, out) ? PM_OK : PM_ENOTFOUND;
+    rc = take(&op, now, out) ? PM_OK : PM_ENOTFOUND;
     int left = pm__done(&op);
     return left ? left : rc;
 }
@@ -365,10 +371,11 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
 {
     for (;;) {
         pm_op op;
+        uint64_t now = pm__os_now();
         int rc = pm__enter(&op, a, PM_WAIT);
         if (rc)
             return rc;
-        bool found = !pm_a64_load(&a->h->ending) && take(&op, out);
+        bool found = !pm_a64_load(&a->h->ending) && take(&op, now, out);
         if (!found) {
             pm__idle_enter(&op);
             atomic_store(&pm__me(a)->bell.v, 0);
@@ -394,7 +401,7 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
 {
     while (*from < n) {
         pm_op op;
-        uint64_t task = 0;
+        uint64_t task = 0, now = pm__os_now();
         int rc = pm__enter(&op, a, how);
         if (rc)
             return rc;
@@ -405,7 +412,7 @@ int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_
             task = pm__runnable_producer(a, slots[*from] + 1, streams);
         if (task)
             start(&op, task, pm__fits(a, &a->h->shapes[pm__task(a, task - 1)->shape.v - 1], true),
-                  out);
+                  now, out);
         rc = pm__done(&op);
         if (rc || task)
             return rc;
@@ -567,9 +574,17 @@ static void return_all(pm_op *op, uint64_t task)
         pm__offer_all(op);
 }
 
-/* The decision: from here on it is not run again. */
-void pm__task_decide(pm_op *op, uint64_t task)
+void pm_account_for(pm_arena *a, uint64_t began, uint64_t returned, const char *error)
 {
+    a->account = (pm_account){.began = began, .returned = returned};
+    strncpy(a->account.error, error, sizeof a->account.error - 1);
+}
+
+/* The decision: from here on it is not run again. */
+static void decide(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t now)
+{
+    bool cancelled = pm__task(op->a, task - 1)->cancel.v && outcome != PM_FINISHED;
+    pm__event_of_task(op, task, cancelled ? PM_CANCELLED : outcome, now);
     stack_remove(op, task);
     return_all(op, task);
     pm__task_end(op, task);
@@ -580,6 +595,7 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
 {
     pm_op op;
     bool all = false;
+    uint64_t now = pm__os_now();
     int rc = valid_results(a, task, results);
     if (rc == PM_OK)
         own_results(a, task, results);
@@ -593,17 +609,20 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
         }
         all = attach_some(&op, task, results);
         if (all) {
-            pm__task_decide(&op, task);
+            decide(&op, task, *a->account.error ? PM_RAISED : PM_FINISHED, now);
             if (next) {
                 next->task = 0;
-                take(&op, next);
+                take(&op, now, next);
             }
             pm__call_worker(&op);
         }
         rc = all ? pm__done(&op) : pm__leave(&op);
     }
-    if (rc == PM_OK)
+    if (rc == PM_OK) {
+        a->account = (pm_account){0};
+        pm__events_touch(a);
         pm__settle(a, PM_TRY);
+    }
     return rc;
 }
 
@@ -652,6 +671,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
     const pm_result r = {.data = data, .len = len, .failed = true};
     pm_task_shm *t = pm__task(a, task - 1);
     pm_op op;
+    uint64_t now = pm__os_now();
     for (;;) {
         int rc = pm__enter(&op, a, PM_WAIT);
         if (rc)
@@ -660,7 +680,7 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
             attach(&op, task, &r);
         bool all = t->attached.v == t->nrets.v && pm_lock_room(&a->lock) >= END_WRITES;
         if (all)
-            pm__task_decide(&op, task);
+            decide(&op, task, PM_CRASHED, now);
         rc = pm__done(&op);
         if (rc || all)
             return rc;
@@ -669,10 +689,11 @@ int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t le
 
 /* ---- retry, block, resume -------------------------------------------------------------------- */
 
-static void requeue(pm_op *op, uint64_t task)
+static void requeue(pm_op *op, uint64_t task, uint64_t now)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
+    pm__event_of_task(op, task, PM_RETRIED, now);
     stack_remove(op, task);
     return_all(op, task);
     if (t->retries.v && t->retries.v != PM_RETRY_ALWAYS)
@@ -682,17 +703,18 @@ static void requeue(pm_op *op, uint64_t task)
     pm__task_ready(op, task, false);
 }
 
-void pm__task_rerun(pm_op *op, uint64_t task)
+void pm__task_rerun(pm_op *op, uint64_t task, uint64_t now)
 {
     if (pm__task(op->a, task - 1)->cancel.v)
-        pm__task_decide(op, task);
+        decide(op, task, PM_CANCELLED, now);
     else
-        requeue(op, task);
+        requeue(op, task, now);
 }
 
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
 {
     pm_op op;
+    uint64_t now = pm__os_now();
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
@@ -702,8 +724,10 @@ int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
         int left = pm__leave(&op);
         return left ? left : rc;
     }
-    pm__task_rerun(&op, task);
-    return pm__done(&op);
+    pm__task_rerun(&op, task, now);
+    rc = pm__done(&op);
+    a->account = (pm_account){0};
+    return rc;
 }
 
 int pm_block(pm_arena *a, pm_patience how, uint64_t task)

@@ -9,6 +9,7 @@
 #ifndef PM_TASK_H
 #define PM_TASK_H
 
+#include "events.h"
 #include "stream.h"
 
 #define PM_RETRY_ALWAYS UINT64_MAX
@@ -35,6 +36,7 @@ typedef struct {
     uint64_t group;   /* serial of a placement group, 0 = none */
     int64_t bundle;   /* index of one of its bundles, -1 = any */
     uint64_t retries; /* after deaths of its worker; PM_RETRY_ALWAYS */
+    bool quiet;       /* it leaves no event */
 } pm_task_spec;
 
 /* A submission in progress: zero it, then call pm_submit() until it returns something else than
@@ -99,6 +101,10 @@ pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i);
 int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
               pm_running *next);
 
+/* Say of the task that this process finishes or retries next when its function began and returned, and
+ * what it raised: for the event. */
+void pm_account_for(pm_arena *a, uint64_t began, uint64_t returned, const char *error);
+
 /* Put the task back into the queue, last, with one retry less: its function asked for it. One that
  * was cancelled ends instead. PM_ESTATE: none is left. PM_ECANCELLED: as above. */
 int pm_retry(pm_arena *a, pm_patience how, uint64_t task);
@@ -118,9 +124,7 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
 /* For cancel.c and recover.c. */
 int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t len);
 int pm__detach(pm_arena *a, uint64_t task);
-/* The running task has ended. */
-void pm__task_decide(pm_op *op, uint64_t task);
 /* Put it back into the queue, with one retry less; if it was cancelled it ends. Nothing is attached. */
-void pm__task_rerun(pm_op *op, uint64_t task);
+void pm__task_rerun(pm_op *op, uint64_t task, uint64_t now);
 
 #endif

@@ -19,7 +19,7 @@ C_LAYERS = [
     "os",
     "lock",
     "heap layout arena copy window client",
-    "pool directory resource queue",
+    "pool directory resource queue events",
     "settle reserve object wait stream task cancel group",
     "recover check dump survey guard",
     "plasmid",
@@ -47,11 +47,12 @@ PYTHON_LAYERS = {
     "engine.serializers": "_core serialize",
     "engine.capsules": "serialize",
     "engine.dynamic": "",
+    "engine.history": "ids _core",
     "engine.memory": "_core runtime serialize _tables exceptions",
     "engine.placing": "engine.running ids strategies _core exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
-    "engine.serializers engine.capsules engine.memory engine.sites engine.placing ids "
-    "_core serialize runtime exceptions",
+    "engine.serializers engine.capsules engine.memory engine.sites engine.placing engine.history "
+    "ids _core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
     "strategies": "",
@@ -81,11 +82,11 @@ PYTHON_LAYERS = {
     ".": "_core _later _platform _private absent actor api buffers cloudpickle exceptions "
     "experimental generator ids internal job_config remote remote_function runtime_context session "
     "types util",
-    "sessions": "engine.memory runtime _core exceptions",
+    "sessions": "engine.history engine.memory runtime _core exceptions",
     "_progress": "",
     "_tables": "",
     "demo": "_progress exceptions .",
-    "cli": "demo options sessions engine.memory _tables exceptions .",
+    "cli": "demo options sessions engine.history engine.memory _tables exceptions .",
     "__main__": "cli",
 }
 

@@ -20,6 +20,7 @@ from plasmid.api import (
     list_named_objects,
     nodes,
     put,
+    timeline,
     wait,
 )
 from plasmid.buffers import create, empty, empty_like, explain, get_buffer, seal
@@ -132,6 +133,7 @@ __all__ = [
     "runtime_context",
     "seal",
     "shutdown",
+    "timeline",
     "types",
     "util",
     "wait",

@@ -31,6 +31,7 @@ __all__ = [
     "list_named_objects",
     "nodes",
     "put",
+    "timeline",
     "wait",
 ]
 
@@ -265,6 +266,23 @@ def get_gpu_ids() -> list[int] | list[str]:
 def nodes() -> list[dict[str, Any]]:
     """The session's machine, as a list of one dict with Ray's keys."""
     return current.engine.nodes()
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """When the latest tasks were submitted, waited, ran and stored their results: as events in
+    Chrome's trace format, for chrome://tracing or ui.perfetto.dev.
+
+    Returned as a list, or with a `filename` written to that file as JSON. The latest 16,384
+    attempts of tasks are remembered, and all that have not ended. Does not block.
+    """
+    events = current.engine.timeline()
+    if filename is None:
+        return events
+    import json
+
+    with open(filename, "w") as file:
+        json.dump(events, file)
+    return None
 
 
 def _get_others(what: Any, timeout: float | None, writable: bool) -> Any:

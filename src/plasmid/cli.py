@@ -232,6 +232,56 @@ def _stack(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_tasks(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "tasks",
+        help="show what runs, what waits, and what for, and what became of the latest tasks",
+        description="List the tasks of a running session: those that have not ended, then the "
+        "latest that have.",
+    )
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many tasks")
+    parser.add_argument("--json", action="store_true", help="print one JSON list with everything")
+    parser.set_defaults(run=_tasks)
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+
+    records = sessions.tasks(args.address)
+    if args.json:
+        import json
+
+        print(json.dumps(records))
+        return 0
+    from plasmid import _tables
+    from plasmid.engine import history
+
+    print(history.summary(records), end="\n\n")
+    _tables.show(*history.table(records, args.limit))
+    return 0
+
+
+def _add_timeline(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "timeline",
+        help="write a trace of the latest tasks, for chrome://tracing or ui.perfetto.dev",
+        description="Write the trace of a running session's tasks to FILE.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    parser.set_defaults(run=_timeline)
+
+
+def _timeline(args: argparse.Namespace) -> int:
+    import json
+
+    from plasmid import sessions
+
+    args.file.write_text(json.dumps(sessions.timeline(args.address)))
+    return 0
+
+
 def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
@@ -265,4 +315,6 @@ _COMMANDS: tuple[Callable[[_Commands], None], ...] = (
     _add_status,
     _add_memory,
     _add_stack,
+    _add_tasks,
+    _add_timeline,
 )

@@ -201,7 +201,7 @@ class RayTaskError(PlasmidError):
         """
         cause = self.cause
         if isinstance(cause, SystemExit):
-            cause = WorkerCrashedError(f"the task ended its process: {_summary(cause)}")
+            cause = WorkerCrashedError(f"the task ended its process: {summary(cause)}")
         elif isinstance(cause, KeyboardInterrupt):
             cause = TaskCancelledError(None, "the task raised KeyboardInterrupt itself")
         if not isinstance(cause, Exception) or isinstance(self, type(cause)):
@@ -229,7 +229,7 @@ class RayTaskError(PlasmidError):
         where = f"{self.function_name}() in process {self.pid}"
         if self.cause is None:
             return f"{where} failed:\n{self.traceback_str}"
-        return f"{_summary(self.cause)}\n\nRaised by {where}:\n{self.traceback_str}"
+        return f"{summary(self.cause)}\n\nRaised by {where}:\n{self.traceback_str}"
 
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
         text = (self.function_name, self.traceback_str, self.proctitle, self.pid, self.ip)
@@ -702,7 +702,7 @@ def _pack(error: BaseException) -> tuple[bytes, list[Any]]:
     try:
         return _dumps((_restore, (type(error), *parts)))
     except Exception as failure:
-        return _dumps(_unserializable(_summary(error), failure))
+        return _dumps(_unserializable(summary(error), failure))
 
 
 def _pickles(value: object) -> bool:
@@ -806,11 +806,12 @@ def _unpack(data: bytes, refs: list[Any]) -> BaseException:
 
 def _unserializable(what: str, failure: Exception) -> UnserializableException:
     return UnserializableException(
-        f"{what} (it could not be carried to this process: {_summary(failure)})"
+        f"{what} (it could not be carried to this process: {summary(failure)})"
     )
 
 
-def _summary(error: BaseException) -> str:
+def summary(error: BaseException) -> str:
+    """`ValueError: what it says`, whatever its __str__ does."""
     text = _text_of(error, str)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

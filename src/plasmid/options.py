@@ -57,6 +57,7 @@ def task_options(
         selectors=tuple(selectors) if selectors[0] else (),
         max_retries=value("max_retries", 3),
         retry_exceptions=retry if isinstance(retry, bool) else tuple(retry),
+        events=value("enable_task_events", True),
     )
 
 

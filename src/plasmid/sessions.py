@@ -154,6 +154,29 @@ def stacks(address: str, patience: float) -> str:
     return "\n\n".join(f"worker {pid}\n{text}" for pid, text in found.items()) or "no workers"
 
 
+def tasks(address: str) -> list[dict[str, Any]]:
+    """What the tasks of the session at `address` ("auto": any) do and did, as
+    engine.history.tasks() has it."""
+    from plasmid.engine import history
+
+    guest = join(address)
+    try:
+        return history.tasks(guest.arena)
+    finally:
+        guest.close()
+
+
+def timeline(address: str) -> list[dict[str, Any]]:
+    """The same as events in Chrome's trace format."""
+    from plasmid.engine import history
+
+    guest = join(address)
+    try:
+        return history.timeline(guest.arena)
+    finally:
+        guest.close()
+
+
 def _status(name: str) -> Status:
     from plasmid._core import core
 

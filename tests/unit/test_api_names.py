@@ -78,6 +78,7 @@ NAMES = [
     "runtime_context",
     "seal",
     "shutdown",
+    "timeline",
     "types",
     "util",
     "wait",

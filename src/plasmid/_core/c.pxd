@@ -163,10 +163,62 @@ cdef extern from "plasmid.h" nogil:
         uint64_t group
         int64_t bundle
         uint64_t retries
+        bint quiet
 
     ctypedef struct pm_submission:
         uint64_t task
         uint64_t made
+
+    enum: PM_SURVEY_DEPS
+
+    enum pm_task_state:
+        PM_TASK_BUILDING
+        PM_TASK_WAITING
+        PM_TASK_READY
+        PM_TASK_RUNNING
+        PM_TASK_ABANDONED
+
+    enum pm_outcome:
+        PM_FINISHED
+        PM_RAISED
+        PM_CRASHED
+        PM_CANCELLED
+        PM_RETRIED
+
+    ctypedef struct pm_event:
+        uint64_t serial
+        uint64_t parent
+        uint64_t attempt
+        uint64_t outcome
+        uint64_t pid
+        uint64_t submitted
+        uint64_t started
+        uint64_t began
+        uint64_t returned
+        uint64_t ended
+        char *name
+        char *error
+
+    ctypedef struct pm_dependency:
+        pm_ref ref
+        uint64_t serial
+        char *name
+
+    ctypedef struct pm_task_info:
+        uint64_t serial
+        uint64_t parent
+        int state
+        bint blocked
+        char *name
+        uint64_t pid
+        uint64_t attempt
+        uint64_t retries
+        uint64_t nargs
+        uint64_t nrets
+        uint64_t submitted
+        uint64_t started
+        uint64_t waiting
+        pm_dependency *deps
 
     ctypedef struct pm_running:
         uint64_t task
@@ -329,6 +381,11 @@ cdef extern from "plasmid.h" nogil:
     )
     int pm_stream_look(
         pm_arena *a, pm_patience how, uint64_t gate, uint64_t *items, c_bool *ended
+    )
+    void pm_account_for(pm_arena *a, uint64_t began, uint64_t returned, const char *error)
+    int pm_events(const pm_arena *a, uint64_t *start, pm_event *out, uint64_t *n)
+    int pm_survey_tasks(
+        pm_arena *a, pm_patience how, uint64_t *start, pm_task_info *out, uint64_t *n
     )
     int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
     int pm_block(pm_arena *a, pm_patience how, uint64_t task)

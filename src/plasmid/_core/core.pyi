@@ -56,6 +56,32 @@ class Holder(NamedTuple):
     kind: int
     pins: int
 
+class Dependency(NamedTuple):
+    id: bytes
+    serial: int
+    name: str
+
+class TaskRecord(NamedTuple):
+    serial: int
+    parent: int
+    name: str
+    state: str
+    attempt: int
+    pid: int
+    nargs: int
+    nrets: int
+    submitted: int
+    started: int
+    began: int
+    returned: int
+    ended: int
+    error: str
+    waiting: int
+    waits_for: tuple[Dependency, ...]
+
+def ended_tasks(arena: Arena, start: int = ...) -> tuple[list[TaskRecord], int]: ...
+def live_tasks(arena: Arena) -> list[TaskRecord]: ...
+
 class StoredObject(NamedTuple):
     id: bytes
     state: str
@@ -289,9 +315,11 @@ class Running:
     @property
     def is_asked_to_end(self) -> bool: ...
     def tell(self) -> bool: ...
-    def retry(self) -> None: ...
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+    def retry(self, error: bytes = ...) -> None: ...
     def finish(
-        self, results: list[bytes | Pending], failures: int, take: bool
+        self, results: list[bytes | Pending], failures: int, take: bool, error: bytes = ...
     ) -> Running | None: ...
 
 @final
@@ -324,6 +352,7 @@ def submit(
     group: int = 0,
     bundle: int = -1,
     limit: int = -1,
+    quiet: bool = ...,
 ) -> list[ObjectRef]: ...
 def create_group(
     arena: Arena, bundles: list[dict[int, int]], name: bytes, how: int, never: bool, mine: bool

@@ -12,6 +12,7 @@ that each link the core would get two copies of its statics.
     arena.pxi    Arena: objects and waiting
     tasks.pxi    Running: what a worker runs
     groups.pxi   placement groups
+    history.pxi  what tasks do and did
     guard.pxi    Guard: keeps the keeper alive
     system.pxi   system calls that Python's os module does not have
 
@@ -61,5 +62,6 @@ include "memory.pxi"
 include "arena.pxi"
 include "tasks.pxi"
 include "groups.pxi"
+include "history.pxi"
 include "guard.pxi"
 include "system.pxi"

@@ -33,6 +33,7 @@ def submit(
     uint64_t group=0,
     int64_t bundle=-1,
     int64_t limit=-1,
+    bint quiet=False,
 ):
     """Queue a task; the list of its results' references.
 
@@ -42,7 +43,8 @@ def submit(
     units) of what else it needs; group: serial of a placement group, 0 for none; bundle: index of
     one of its bundles, -1 for any. limit: if not negative it yields: the results are its gate, for
     `Arena.next_item`, and one that it ends with, and it pauses while `limit` items have not been
-    taken; 0: never. Cost: the lock once, for up to 4 references and 4 results.
+    taken; 0: never. quiet: it leaves no event. Cost: the lock once, for up to 4 references and
+    4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
@@ -93,6 +95,7 @@ def submit(
     spec.group = group
     spec.bundle = bundle
     spec.retries = _c.PM_RETRY_ALWAYS if retries < 0 else <uint64_t>retries
+    spec.quiet = quiet
     progress.task = progress.made = 0
     rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
     if rc == _c.PM_EAGAIN:
@@ -114,6 +117,7 @@ cdef class Running:
     cdef Arena _arena
     cdef _c.pm_running _t
     cdef readonly str name
+    cdef uint64_t _began, _returned
 
     @property
     def is_innermost(self):
@@ -326,11 +330,20 @@ cdef class Running:
         check(rc, "end a task")
         return True
 
-    def retry(self):
-        """Put it back into the queue, with one retry less. If it was cancelled it ends.
-        TaskCancelledError: as for finish()."""
+    def begin(self):
+        """Its function is about to be called."""
+        self._began = _c.pm__os_now()
+
+    def end(self):
+        """Its function has returned, or raised."""
+        self._returned = _c.pm__os_now()
+
+    def retry(self, bytes error=b""):
+        """Put it back into the queue, with one retry less. If it was cancelled it ends. error: what
+        it raised, for the event. TaskCancelledError: as for finish()."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef uint64_t task = self.unfinished()
+        _c.pm_account_for(a, self._began, self._returned, PyBytes_AS_STRING(error))
         cdef int rc = _c.pm_retry(a, _c.PM_TRY, task)
         if rc == _c.PM_EAGAIN:
             with nogil:
@@ -340,13 +353,13 @@ cdef class Running:
             self._t.task = 0
         check(rc, "retry a task")
 
-    def finish(self, list results, uint64_t failures, bint take):
+    def finish(self, list results, uint64_t failures, bint take, bytes error=b""):
         """End the task: results is a list of nrets items, each bytes (at most INLINE_BYTES, as
         stored) or a written Pending. The last `failures` of them are exceptions; of a task that
-        yields, its stream ends as its result does. With `take`, returns the next Running or None,
-        taken in the same lock hold. Raises ValueError, with nothing ended, if a result contains a
-        reference to itself; TaskCancelledError if the task was cancelled by force: this process
-        must end."""
+        yields, its stream ends as its result does. error: what it raised, for the event. With
+        `take`, returns the next Running or None, taken in the same lock hold. Raises ValueError,
+        with nothing ended, if a result contains a reference to itself; TaskCancelledError if the
+        task was cancelled by force: this process must end."""
         cdef _c.pm_arena *a = self._arena.live()
         cdef _c.pm_result few[4]
         cdef _c.pm_result *all_ = few
@@ -361,6 +374,7 @@ cdef class Running:
             if all_ == NULL:
                 raise MemoryError()
         next_.task = 0
+        _c.pm_account_for(a, self._began, self._returned, PyBytes_AS_STRING(error))
         try:
             for i in range(n):
                 all_[i].failed = i + failures >= n

@@ -123,10 +123,12 @@ class TaskOptions(_Record):
     is_plain          it asks for CPU only, and goes where it may
     max_retries       after a worker's death: how many times more, -1 for ever
     retry_exceptions  whether raising is retried, too: always, never, or for these classes
+    events            whether `tasks` and `timeline` tell what became of it
     """
 
     __slots__ = (
         "backpressure",
+        "events",
         "is_plain",
         "max_retries",
         "name",
@@ -150,6 +152,7 @@ class TaskOptions(_Record):
         selectors: tuple[dict[str, Any], ...] = (),
         max_retries: int = 3,
         retry_exceptions: bool | tuple[type[BaseException], ...] = False,
+        events: bool = True,
     ) -> None:
         self.name = name
         self.num_returns = num_returns
@@ -161,6 +164,7 @@ class TaskOptions(_Record):
         self.is_plain = not self.resources and strategy is None and not selectors
         self.max_retries = max_retries
         self.retry_exceptions = retry_exceptions
+        self.events = events
 
 
 class Engine(ABC):
@@ -390,6 +394,22 @@ class Engine(ABC):
     def memory_summary(self, limit: int) -> str:
         """What is in the store and who keeps it there, as text for people; at most `limit` objects,
         the largest."""
+
+    @abstractmethod
+    def objects(self) -> list[dict[str, Any]]:
+        """The objects of the store, the largest first; see engine.memory.survey."""
+
+    @abstractmethod
+    def processes(self) -> list[dict[str, Any]]:
+        """The processes of the session: "worker_id" (hex), "pid", "worker_type"."""
+
+    @abstractmethod
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks that have not ended and the latest that have; see engine.history.tasks."""
+
+    @abstractmethod
+    def timeline(self) -> list[dict[str, Any]]:
+        """The same as events in Chrome's trace format."""
 
     @abstractmethod
     def address_info(self) -> dict[str, Any]:

@@ -252,6 +252,18 @@ class _NotStarted(Engine):
     def memory_summary(self, limit: int) -> str:
         raise self.error()
 
+    def objects(self) -> list[dict[str, Any]]:
+        raise self.error()
+
+    def processes(self) -> list[dict[str, Any]]:
+        raise self.error()
+
+    def tasks(self) -> list[dict[str, Any]]:
+        raise self.error()
+
+    def timeline(self) -> list[dict[str, Any]]:
+        raise self.error()
+
     def address_info(self) -> dict[str, Any]:
         raise self.error()
 

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import ids, serialize
 from plasmid._core import core
-from plasmid.engine import capsules, inplace, memory, packing, sites
+from plasmid.engine import capsules, history, inplace, memory, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.placing import Placing, amount
@@ -59,6 +59,13 @@ INLINE_DEPTH = 32
 preferred."""
 
 serialize.register_ref_type(core.ObjectRef)
+
+_WORKER_TYPES = {
+    core.DRIVER: "DRIVER",
+    core.KEEPER: "KEEPER",
+    core.WORKER: "WORKER",
+    core.GUEST: "GUEST",
+}
 
 
 class Exported:
@@ -484,6 +491,7 @@ class LocalEngine(Engine):
             placed.group,
             placed.bundle,
             options.backpressure if returns == "streaming" else -1,
+            not options.events,
         )
 
     def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:
@@ -575,6 +583,27 @@ class LocalEngine(Engine):
 
     def memory_summary(self, limit: int) -> str:
         return memory.as_text(memory.survey(self._arena, limit), limit)
+
+    def objects(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = memory.survey(self._arena)["objects"]
+        return found
+
+    def processes(self) -> list[dict[str, Any]]:
+        session = self._arena.session
+        return [
+            {
+                "worker_id": ids.of_worker(session, client.slot, client.epoch).hex(),
+                "pid": client.pid,
+                "worker_type": _WORKER_TYPES[client.kind],
+            }
+            for client in self._arena.clients()
+        ]
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return history.tasks(self._arena)
+
+    def timeline(self) -> list[dict[str, Any]]:
+        return history.timeline(self._arena)
 
     def address_info(self) -> dict[str, Any]:
         return {

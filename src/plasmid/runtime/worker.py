@@ -31,6 +31,7 @@ from plasmid.exceptions import (
     SessionNotFoundError,
     StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
+    summary,
 )
 from plasmid.runtime import aliases, bars, output
 from plasmid.runtime.environment import devices
@@ -125,10 +126,10 @@ class Worker:
                 following = self._finish(task, results, take)
             elif task.retries != 0 and _is_to_retry(error, retry):
                 _forget_frames(error)
-                task.retry()
+                task.retry(_line(error))
                 following = None
             elif yielded and yielded.has_begun and _tell(yielded, error):
-                following = self._finish(task, [_NOTHING], take)
+                following = self._finish(task, [_NOTHING], take, _line(error))
             else:
                 following = self._fail(task, error, take, results)
         except TaskCancelledError:  # by force: whoever did so may have died before the kill
@@ -208,6 +209,7 @@ class Worker:
     ) -> Any:
         """What the function returned. Here a cancel interrupts."""
         try:
+            mine.core.begin()
             mine.expose()
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
@@ -215,12 +217,17 @@ class Worker:
             return value
         finally:
             mine.shield()
+            mine.core.end()
 
     def _finish(
-        self, task: core.Running, results: list[bytes | core.Pending], take: bool
+        self,
+        task: core.Running,
+        results: list[bytes | core.Pending],
+        take: bool,
+        raised: bytes = b"",
     ) -> core.Running | None:
         try:
-            return task.finish(results, 0, take)
+            return task.finish(results, 0, take, raised)
         except ValueError as error:  # a result that contains itself
             return self._fail(task, RayTaskError.capture(task.name, error), take)
 
@@ -309,7 +316,7 @@ class Worker:
             except Exception as reason:
                 results.append(core.encode_error(_short(error, reason)))
         try:
-            return task.finish(results, failures, take)
+            return task.finish(results, failures, take, _line(error))
         except ValueError:  # a result that contains itself
             if not before:
                 raise
@@ -363,6 +370,13 @@ def _cancelled(task: core.Running, error: BaseException) -> RayTaskError:
     failure = RayTaskError.capture(task.name, error, skip=2)
     _forget_frames(error)
     return RayTaskError(task.name, failure.traceback_str, TaskCancelledError(task.serial, message))
+
+
+def _line(error: PlasmidError) -> bytes:
+    """What ended the task, as the event tells it: more than a line is cut there."""
+    cause = error.cause if isinstance(error, RayTaskError) and error.cause else error
+    text = summary(cause).partition("\n")[0]
+    return text[:55].encode(errors="replace")[:55]
 
 
 def _is_to_retry(error: PlasmidError, retry: bool | tuple[type[BaseException], ...]) -> bool:
