@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "crash.h"
@@ -26,7 +27,8 @@ struct pm_watch {
     pm_arena *a;
     enum pm_kind kind;
     int driver;            /* pidfd of our own, or -1 */
-    int bell;              /* eventfd: one of the two below is set */
+    struct stat opened;    /* what that is */
+    _Atomic int bell;      /* eventfd: one of the two below is set */
     int lifeline;          /* or -1 */
     uint64_t pipe;         /* inode of the lifeline */
     struct pm_watch *next; /* of this process */
@@ -357,6 +359,40 @@ static void driver_ended(const struct pm_watch *w)
     pm__wake_everyone(w->a);
 }
 
+static const pm_client_shm *driver_of(const pm_arena *a)
+{
+    for (uint64_t i = 0; i < pm__client_high(a); i++)
+        if (a->clients[i].kind.v == PM_DRIVER)
+            return &a->clients[i]; /* read beside the lock: it stays that as long as it lives */
+    return NULL;
+}
+
+/* A program may close all descriptors that it does not know, ours among them, and then open others
+ * of the same numbers: those are not what we opened. */
+static bool is_ours(const struct pm_watch *w)
+{
+    struct stat now;
+    return fstat(w->driver, &now) == 0 && now.st_dev == w->opened.st_dev &&
+           now.st_ino == w->opened.st_ino;
+}
+
+/* There is an event of the driver's descriptor: its end, if the descriptor is the one we opened; else
+ * we watch by a new one. Returns what to poll. */
+static int look_at_driver(struct pm_watch *w)
+{
+    const pm_client_shm *driver = driver_of(w->a);
+    if (is_ours(w)) {
+        driver_ended(w);
+        return -1;
+    }
+    w->driver = -1; /* not ours to close any more */
+    if (driver && pm_life_is_held(&driver->life))
+        w->driver = pm__os_pidfd((pid_t)driver->pid.v);
+    if (w->driver < 0 || fstat(w->driver, &w->opened) || !pm_life_is_held(&driver->life))
+        driver_ended(w); /* the last was asked after the open: else it is that process */
+    return w->driver;
+}
+
 static void *watch(void *arg)
 {
     struct pm_watch *w = arg;
@@ -376,12 +412,12 @@ static void *watch(void *arg)
             atomic_store(&w->called, false); /* first: a call from here on is another one */
             w->late(w->a);
         }
-        if (n > 0 && fds[0].revents)
+        if (n > 0 && fds[0].revents & POLLIN)
             (void)!read(w->bell, &rings, sizeof rings);
-        if (n > 0 && fds[1].revents) {
-            driver_ended(w);
-            fds[1].fd = -1;
-        }
+        else if (n > 0 && fds[0].revents) /* closed by the program, as the driver's may be */
+            fds[0].fd = w->bell = eventfd(0, EFD_CLOEXEC);
+        if (n > 0 && fds[1].revents)
+            fds[1].fd = look_at_driver(w);
     }
 }
 
@@ -461,7 +497,8 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*l
     a->forks = forks;
     if (driver_pidfd >= 0)
         w->driver = fcntl(driver_pidfd, F_DUPFD_CLOEXEC, 3);
-    int rc = w->bell < 0 || (driver_pidfd >= 0 && w->driver < 0) ? PM_ESYS : PM_OK;
+    bool watched = driver_pidfd < 0 || (w->driver >= 0 && fstat(w->driver, &w->opened) == 0);
+    int rc = w->bell >= 0 && watched ? PM_OK : PM_ESYS;
     if (rc == PM_OK && kind == PM_GUEST)
         rc = open_lifeline(w);
     if (rc == PM_OK)

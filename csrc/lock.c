@@ -214,6 +214,11 @@ pm_life pm_life_take(pthread_mutex_t *life)
     return e == EOWNERDEAD ? PM_LIFE_DEAD : PM_LIFE_FREE;
 }
 
+bool pm_life_is_held(const pthread_mutex_t *life)
+{
+    return owner_of(life) != 0; /* at its death the kernel takes the thread's id away */
+}
+
 void pm_life_give(pthread_mutex_t *life)
 {
     pthread_mutex_unlock(life);

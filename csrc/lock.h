@@ -106,5 +106,7 @@ int pm_life_init(pthread_mutex_t *life);
  * owner; proof of death. */
 pm_life pm_life_take(pthread_mutex_t *life);
 void pm_life_give(pthread_mutex_t *life);
+/* Whether its owner lives: one load, of a lock of anybody. */
+bool pm_life_is_held(const pthread_mutex_t *life);
 
 #endif

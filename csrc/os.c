@@ -106,6 +106,11 @@ int pm__os_cores(void)
                                                   : CPU_COUNT(&set);
 }
 
+int pm__os_pidfd(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
 uint64_t pm__os_pid_namespace(void)
 {
     struct stat st;

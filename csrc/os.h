@@ -29,6 +29,7 @@ void pm__os_wake(pm_futex *word, int count);
 uint64_t pm__os_now(void); /* monotonic, ns */
 int pm__os_cores(void);    /* that this process may run on */
 
+int pm__os_pidfd(pid_t pid);           /* close-on-exec, -1 if there is none */
 uint64_t pm__os_pid_namespace(void);   /* inode of the pid namespace, 0 if unknown */
 uint64_t pm__os_start_time(pid_t pid); /* of /proc/pid/stat, 0 if there is no such process */
 /* a process or thread stopped by a signal, not by a tracer */

@@ -120,6 +120,10 @@ class RuntimeContext:
         """Whether tasks that this one submits run in its placement group."""
         return bool(_here("captures_child_tasks"))
 
+    def is_canceled(self) -> bool:
+        """Whether the task that calls it was cancelled: what it raises for that may be on its way."""
+        return bool(_here("is_canceled"))
+
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Whether this actor was started again. UsageError: there are no actors yet."""

@@ -607,3 +607,34 @@ def test_subprocess_sessions_are_sessions_of_their_own(tmp_path: Path) -> None:
         """
     )
     assert "36" in out
+
+
+def test_a_task_that_closes_all_descriptors_ends_neither_the_session_nor_its_worker() -> None:
+    out = run(
+        PRELUDE
+        + """
+plasmid.init(num_cpus=1, object_store_memory=4 << 20)
+from plasmid.engine import current
+
+def keepers():
+    return [c.pid for c in current.engine._arena.clients() if c.kind == 2]
+
+@plasmid.remote
+def close_all():
+    os.closerange(3, 1000)
+    return os.getpid()
+
+@plasmid.remote
+def pid():
+    return os.getpid()
+
+plasmid.get(pid.remote())
+before = keepers()
+first = plasmid.get(close_all.remote())
+assert all(plasmid.get(pid.remote()) == first for _ in range(100))
+assert keepers() == before
+plasmid.shutdown()
+say("well")
+"""
+    )
+    assert out == "well\n"

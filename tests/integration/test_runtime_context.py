@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support import STORE, run_program
+from support import STORE, run_program, until
 
 import plasmid
 from plasmid.exceptions import ObjectLostError, UsageError
@@ -244,7 +246,8 @@ def test_a_reference_comes_back_from_its_id() -> None:
     assert plasmid.get(plasmid.ObjectRef.from_hex(ref.hex())) == "value"
     assert not ref.is_nil()
     with pytest.raises(ObjectLostError):
-        plasmid.ObjectRef.from_binary(b"\xff" * 28)
+        plasmid.ObjectRef.from_binary(b"\x01" * 28)
+    assert plasmid.ObjectRef.from_binary(b"\xff" * 28).is_nil()
     with pytest.raises(ValueError, match="28 bytes"):
         plasmid.ObjectRef.from_hex("00")
 
@@ -279,3 +282,22 @@ def test_as_future_is_awaited_in_a_loop() -> None:
         return await future
 
     assert asyncio.run(main())["name"] == "describe"
+
+
+def test_a_task_that_was_cancelled_and_goes_on_knows_it(tmp_path: Path) -> None:
+    @plasmid.remote
+    def task(begun: Path) -> tuple[bool, bool]:
+        before = plasmid.get_runtime_context().is_canceled()
+        try:
+            begun.touch()
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            pass
+        return before, plasmid.get_runtime_context().is_canceled()
+
+    begun = tmp_path / "begun"
+    ref = task.remote(begun)
+    until(begun.exists, "the task runs")
+    plasmid.cancel(ref)
+    assert plasmid.get(ref) == (False, True)
+    assert not plasmid.get_runtime_context().is_canceled()

@@ -419,8 +419,9 @@ class Engine(ABC):
     def runtime_context(self) -> dict[str, Any]:
         """What runs here: "job_id", "node_id", "worker_id" (as in plasmid.ids), "session_name",
         "address", "namespace", "labels", "runtime_env", "accelerators" (kind: ids),
-        "placement_group_id", "captures_child_tasks"; in a task, and in threads that it started,
-        also "task_id", "task_name", "function_name" and "resources", what it was given."""
+        "placement_group_id", "captures_child_tasks", "is_canceled"; in a task, and in threads that
+        it started, also "task_id", "task_name", "function_name" and "resources", what it was
+        given."""
 
     @abstractmethod
     def future(self, ref: ObjectRef) -> Future[Any]:

@@ -630,6 +630,7 @@ class LocalEngine(Engine):
             "accelerators": {"GPU": [str(device) for device in self.gpu_ids()]},
             "placement_group_id": ids.PlacementGroupID.nil(),
             "captures_child_tasks": False,
+            "is_canceled": False,
         }
         if task is not None:
             context["task_id"] = ids.of_task(session, task.core.serial)
@@ -637,6 +638,7 @@ class LocalEngine(Engine):
             context["function_name"] = task.function_name
             context["resources"] = self._placing.by_name(task.core.needs)
             context["captures_child_tasks"] = task.captures
+            context["is_canceled"] = task.is_cancelled
             if task.core.group:
                 context["placement_group_id"] = ids.of_group(session, task.core.group)
         return context

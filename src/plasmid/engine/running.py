@@ -89,6 +89,11 @@ class RunningTask:
         elif self._exposed and self._is_told():
             raise KeyboardInterrupt
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, told of it or not."""
+        return self.interrupted or self.core.is_asked_to_end
+
     def _is_told(self) -> bool:
         told = self.core.tell()
         self.interrupted = self.interrupted or told

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from plasmid.actor import list_named_actors
     from plasmid.experimental.tqdm_ray import tqdm
-    from plasmid.util import annotations, check_serialize, debug, scheduling_strategies
+    from plasmid.util import annotations, check_serialize, debug, scheduling_strategies, state
     from plasmid.util.check_serialize import inspect_serializability
     from plasmid.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
 
@@ -42,6 +42,7 @@ __all__ = [
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
+    "state",
     "tqdm",
 ]
 
@@ -52,7 +53,7 @@ _LATER = {
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
     **_later.modules("plasmid.util", "annotations", "check_serialize", "debug"),
-    **_later.modules("plasmid.util", "scheduling_strategies"),
+    **_later.modules("plasmid.util", "scheduling_strategies", "state"),
 }
 
 
