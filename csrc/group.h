@@ -5,7 +5,8 @@
  * Nobody has to run for it: whoever gives resources back reserves what fits then, oldest first
  * (regroup in settle.c), and no task overtakes a group that could be reserved. Removal is one
  * decision; bundles, queued tasks and at last the record go in steps by whoever leaves the lock
- * next. What runs in a removed group the keeper ends, see pm_group_runners(). */
+ * next. What runs in a removed group the keeper ends, see pm_group_runners(). It cannot finish any
+ * more, so the kill never hits a process that has gone on to another task. */
 #ifndef PM_GROUP_H
 #define PM_GROUP_H
 

@@ -262,10 +262,11 @@ static void stack_remove(pm_op *op, uint64_t task)
         pm_set(lock_of(op), &h->busy, h->busy.v - 1);
 }
 
-/* Cancelled by force: its process is being killed, and must take nothing else to its end. */
+/* Cancelled by force, or its placement group is removed: its process is being killed, and must take
+ * nothing to its end, or the kill could hit what it took next. */
 static bool is_doomed(const pm_arena *a, uint64_t task)
 {
-    return pm__task(a, task - 1)->cancel.v & PM_CANCEL_FORCE;
+    return pm__task(a, task - 1)->cancel.v & PM_CANCEL_FORCE || pm__removed_group_of(a, task);
 }
 
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)

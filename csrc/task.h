@@ -97,7 +97,8 @@ pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i);
  * `next` take another in the same lock hold (PM_ENOTFOUND in next->task = 0: none). The objects'
  * own references stay with the caller, who drops them. A stream ends as results[0] does, failed or
  * not. PM_ECYCLE (a result contains a reference to itself), PM_ESTATE (an object is not pending),
- * PM_EINVAL: nothing was done. PM_ECANCELLED: by force, this process must end. */
+ * PM_EINVAL: nothing was done. PM_ECANCELLED: by force, or its placement group is removed: this
+ * process must end. */
 int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *results,
               pm_running *next);
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -308,3 +310,32 @@ def test_cancelled_tasks_of_a_group_give_back_what_they_had(gate: Gate) -> None:
             plasmid.get(ref)
     last = where.options(num_gpus=1, scheduling_strategy=strategy).remote()
     assert plasmid.get(last) == (group, [0])
+
+
+@plasmid.remote(max_retries=0)
+def brief(seconds: float) -> str:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    return "done"
+
+
+def test_a_removal_beside_tasks_that_end_kills_nobody_else() -> None:
+    dice = random.Random(5)
+    removed = 0
+    for _ in range(60):
+        group = placement_group([{"CPU": 1}])
+        strategy = inside(group)
+        ref = brief.options(scheduling_strategy=strategy).remote(0.0005)
+        pause = time.perf_counter() + dice.random() * 0.0015
+        while time.perf_counter() < pause:
+            pass
+        others = [brief.remote(0.0002) for _ in range(6)]  # no retries: a kill would show
+        remove_placement_group(group)
+        others += [brief.remote(0) for _ in range(3)]
+        try:
+            assert plasmid.get(ref) == "done"
+        except TaskPlacementGroupRemoved:
+            removed += 1
+        assert plasmid.get(others) == ["done"] * 9
+    assert removed
