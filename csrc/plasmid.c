@@ -174,6 +174,12 @@ bool pm_has_surplus(const pm_arena *a)
     return a->h->workers.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
 }
 
+bool pm_is_short_of_workers(const pm_arena *a)
+{
+    /* beside the lock, too: whoever acts on it takes a task by the truth */
+    return pm__all_busy(a->h) && a->h->cpu_used.v < a->h->total[PM_CPU];
+}
+
 bool pm_is_inherited(const pm_arena *a)
 {
     return pm__inherited(a);

@@ -49,6 +49,10 @@ bool pm_is_ending(const pm_arena *a);
  * hint. */
 bool pm_has_surplus(const pm_arena *a);
 
+/* Whether all workers are at tasks and yet there is CPU left, so that a queued task may lack only a
+ * process. A hint. */
+bool pm_is_short_of_workers(const pm_arena *a);
+
 /* True in a forked child of the process that opened the arena: it has neither maps nor a slot,
  * and may only pm_forget(). */
 bool pm_is_inherited(const pm_arena *a);

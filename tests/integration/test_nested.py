@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from support import STORE, Gate, arena, until
 
 import plasmid
+from plasmid.runtime.limits import most_workers
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1cpu", "2cpus"], autouse=True)
@@ -49,6 +51,49 @@ def test_recursion_through_tasks() -> None:
 @pytest.mark.parametrize("depth", [1, 40, 150])
 def test_a_deep_chain_of_tasks_each_waiting_for_the_next(depth: int) -> None:
     assert plasmid.get(down.remote(depth)) == depth
+
+
+@plasmid.remote
+def down_by_get_with_timeout(depth: int) -> int:
+    if depth == 0:
+        return 0
+    return plasmid.get(down_by_get_with_timeout.remote(depth - 1), timeout=50) + 1
+
+
+@plasmid.remote
+def down_by_wait(depth: int, timeout: float | None) -> int:
+    """Two tasks a level, each of which waits for the next level."""
+    if depth == 0:
+        return 0
+    left, found = [down_by_wait.remote(depth - 1, timeout), identity.remote(depth - 1)], []
+    while left:
+        ready, left = plasmid.wait(left, timeout=timeout)
+        found += plasmid.get(ready)
+    return max(found) + 1
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """The pool stays within its bound."""
+    yield
+    assert arena().stats()["workers"] <= most_workers(arena().cpu_total)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_a_chain_deeper_than_there_are_workers_whose_links_wait_with_a_timeout() -> None:
+    assert plasmid.get(down_by_get_with_timeout.remote(60), timeout=50) == 60
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("timeout", [0, 0.01, 5, None])
+def test_a_deep_chain_of_tasks_that_wait_for_either_of_two(timeout: float | None) -> None:
+    assert plasmid.get(down_by_wait.remote(60, timeout), timeout=50) == 60
+
+
+@pytest.mark.usefixtures("bounded")
+def test_a_thousand_tasks_that_each_wait_for_others_with_a_timeout() -> None:
+    refs = [down_by_get_with_timeout.remote(3) for _ in range(1000)]
+    assert plasmid.get(refs, timeout=50) == [3] * 1000
 
 
 def test_twenty_tasks_with_ten_tasks_each() -> None:

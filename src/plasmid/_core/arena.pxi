@@ -262,6 +262,11 @@ cdef class Arena:
         """Whether there are more workers than num_cpus asks for."""
         return _c.pm_has_surplus(self.live())
 
+    @property
+    def is_short_of_workers(self):
+        """Whether all workers are at tasks, blocked ones too, and yet CPU is left."""
+        return _c.pm_is_short_of_workers(self.live())
+
     def check(self):
         """Prove every invariant of the arena; StoreCorruptError names what is wrong. Takes the lock
         for O(everything)."""

@@ -288,6 +288,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_end(pm_arena *a)
     bint pm_is_ending(const pm_arena *a)
     bint pm_has_surplus(const pm_arena *a)
+    bint pm_is_short_of_workers(const pm_arena *a)
     int pm_leave(pm_arena *a, bint sweep)
     int pm_retire(pm_arena *a)
     void pm_close(pm_arena *a)

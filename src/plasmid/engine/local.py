@@ -137,6 +137,11 @@ def _join(address: str | None) -> Guest | None:
     return started
 
 
+def _left(deadline: float | None) -> float | None:
+    """Seconds until then, None for ever."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 class LocalEngine(Engine):
     """This process's part in a session of one machine.
 
@@ -325,9 +330,8 @@ class LocalEngine(Engine):
         exposed = task if task is not None and task.shield() else None
         lender.lend()
         try:
-            if task is not None and timeout is None:
-                self._help(task, exposed, refs, need)
-                return True
+            if task is not None:
+                return self._help(task, exposed, refs, need, timeout)
             core.hurry(self._arena, self._pending(refs))
             return bool(self._sleep(exposed, refs, need, timeout))
         finally:
@@ -350,8 +354,7 @@ class LocalEngine(Engine):
         while True:
             exposed.expose()
             try:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                found = self._arena.wait(refs, need, left, working, in_task=True)
+                found = self._arena.wait(refs, need, _left(deadline), working, in_task=True)
             finally:
                 exposed.shield()
             if found is not None or working:
@@ -363,41 +366,59 @@ class LocalEngine(Engine):
         exposed: RunningTask | None,
         refs: list[core.ObjectRef],
         need: int,
-    ) -> None:
-        """Wait without a timeout inside a task: run queued tasks that are waited for on this stack.
+        timeout: float | None,
+    ) -> bool:
+        """Wait inside a task: run queued tasks that are waited for on this stack.
 
         When all of refs are needed they are run at once, so nesting needs neither further workers
         nor the keeper. When only some are, or this stack is high already, other workers come first:
         only when there can be no more of them is a task run here, which may be one that was not the
         first to finish. A task that yields is run here only then, too: until it ends nobody takes
         what it yields.
+
+        So it is with a timeout, too, since a task that is run here may outlast it: only if all
+        workers there may be are at tasks, and CPU is left. Else all of them might wait for tasks
+        that nobody takes.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         able = can_run_inside()
-        eager = able and need == len(refs) and task.depth < INLINE_DEPTH and is_stack_low()
+        eager = able and timeout is None and need == len(refs)
+        eager = eager and task.depth < INLINE_DEPTH and is_stack_low()
         if not eager:
             core.hurry(self._arena, self._pending(refs))
         told = False
         while True:
-            ran = eager and self._run_awaited(task, refs, need, streams=False)
+            ran = eager and self._run_awaited(task, refs, need, deadline, streams=False)
             if told and not ran:
                 # A task that we wait for is queued, and all workers are busy. If it is not for us
                 # to run, the keeper has been told, and we look again soon whether it could help.
-                found = self._sleep(exposed, refs, need, CROWDED_SECONDS, working=eager)
+                left = _left(deadline)
+                soon = CROWDED_SECONDS if left is None else min(left, CROWDED_SECONDS)
+                found = self._sleep(exposed, refs, need, soon, working=eager)
                 if found:
-                    return
+                    return True
                 if found is None:
                     continue
-            if not ran and (told or not eager) and able and self._is_crowded():
-                self._run_awaited(task, refs, need, streams=True)
-            told = self._sleep(exposed, refs, need, None, working=True) is None
-            if not told:
-                return
+            if not ran and (told or not eager) and able and self._is_crowded(timeout):
+                self._run_awaited(task, refs, need, deadline, streams=True)
+            found = self._sleep(exposed, refs, need, _left(deadline), working=True)
+            if found:
+                return True
+            told = found is None
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
 
     def _run_awaited(
-        self, task: RunningTask, refs: list[core.ObjectRef], need: int, *, streams: bool
+        self,
+        task: RunningTask,
+        refs: list[core.ObjectRef],
+        need: int,
+        deadline: float | None,
+        *,
+        streams: bool,
     ) -> bool:
-        """Run queued tasks that refs need until `need` are there or none is queued. Whether any
-        was."""
+        """Run queued tasks that refs need until `need` are there, none is queued or the time is up.
+        Whether any was."""
         ran = False
         try:
             while self._arena.count_ready(refs) < need:
@@ -406,6 +427,8 @@ class LocalEngine(Engine):
                     break
                 task.run_inside(inner)
                 ran = True
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
         except BaseException:
             # Raised by a signal's handler. If that was between taking a task and running it, only
             # the end of this process lets others know that it has to be run again.
@@ -417,8 +440,11 @@ class LocalEngine(Engine):
     def _pending(self, refs: list[core.ObjectRef]) -> list[core.ObjectRef]:
         return self._arena.pending(refs)
 
-    def _is_crowded(self) -> bool:
-        """Whether the session has as many workers as it may have."""
+    def _is_crowded(self, timeout: float | None) -> bool:
+        """Whether the session has as many workers as it may have; with a timeout, whether nothing
+        but a worker is missing, too."""
+        if timeout is not None and not self._arena.is_short_of_workers:
+            return False
         return self._arena.stats()["workers"] >= most_workers(self._arena.cpu_total)
 
     # ---- tasks
