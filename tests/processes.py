@@ -153,15 +153,20 @@ def _started(pid: int) -> int:
 
 
 def _has_started(pid: int) -> bool:
-    """Whether it is a nursery's program by now. Between fork and exec it still shows its parent's,
-    which does not go on as long as it is stopped: vfork."""
+    """Whether it is a nursery's program: no fork of one that is still to become a worker, nor of
+    the keeper that is still to become a nursery."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return any(
-        word.startswith(b"import sys; ") and b"nursery" in word for word in words
-    ) and not any(b"keeper" in word for word in words)
+    fields = stat(pid)
+    has_executed = bool(fields) and not int(fields[6]) & _PF_FORKNOEXEC
+    named = (word.startswith(b"import sys; ") and b"nursery" in word for word in words)
+    return has_executed and any(named) and not any(b"keeper" in word for word in words)
+
+
+_PF_FORKNOEXEC = 0x40
+"""Flag in /proc/pid/stat of a process that has been forked and has not executed a program since."""
 
 
 # Meeting points ----------------------------------------------------------------------------------

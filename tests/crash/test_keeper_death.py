@@ -139,6 +139,22 @@ def test_again_and_again_when_it_has_settled(session: Processes, who: str) -> No
         use_everything()
 
 
+def test_a_nursery_that_is_stopped_at_birth_does_not_keep_its_keeper(session: Processes) -> None:
+    """Also between fork and exec."""
+    for n in range(10):
+        old = session.await_new_nursery(0)
+        known = {old, *session.workers(), *_children(session.keeper)}
+        kill(old)
+        new = until(lambda known=known: set(_children(session.keeper)) - known, "a child")
+        for pid in new:
+            kill(pid, signal.SIGSTOP)
+        for pid in session.workers():
+            kill(pid)
+        assert plasmid.get(square.remote(n)) == n * n
+    for pid in _children(session.keeper):
+        kill(pid, signal.SIGCONT)
+
+
 # Together with others ----------------------------------------------------------------------------
 
 

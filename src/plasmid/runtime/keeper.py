@@ -43,6 +43,7 @@ from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
 ARENA, BELL, DRIVER, LIFE, LISTENER = range(3, 8)
 """Descriptors from the keeper's start on: arena, bell, the driver's pidfd and its lifeline, which
@@ -185,14 +186,14 @@ class Keeper:
             os.kill(pid, signal.SIGKILL)
             return
         self._hear_nursery()  # we are told of a worker before the kernel gives it to us
-        if pid in self._children:
-            clients = [client for client in self._arena.clients() if client.pid == pid]
-            if not clients:
-                os.kill(pid, signal.SIGKILL)  # still starting: it has nothing, and is waited for
-            for client in clients:
-                self._arena.set_aside(client.slot, client.epoch)
-            # It may hold the only wake for a queued task, and looks when it goes on.
+        # Not only those we were told of: a nursery may have died before its last message.
+        workers = [c for c in self._arena.clients() if c.pid == pid and c.kind == core.WORKER]
+        for worker in workers:
+            self._arena.set_aside(worker.slot, worker.epoch)
+        if workers:  # it may hold the only wake for a queued task, and looks when it goes on
             self._arena.wake_all()
+        elif pid in self._children:
+            os.kill(pid, signal.SIGKILL)  # still starting: it has nothing, and is waited for
 
     def _ended(self, pid: int, cause: int, peak: int) -> None:
         """A child is reaped: nursery, worker, or an orphan that a task had started. `peak`: bytes
@@ -518,18 +519,11 @@ class _Nursery:
         for fd in (theirs.fileno(), life):  # arena, bell and the driver's pidfd are inherited, too
             os.set_inheritable(fd, True)
         numbers = map(str, (theirs.fileno(), life, settings.file_limit, int(bare)))
-        actions = [
-            (os.POSIX_SPAWN_DUP2, source, target)
-            for target, source in enumerate((config, self._log, self._log))
-        ]
         try:
-            self.pid = os.posix_spawn(
-                settings.command[0],
-                [*settings.command, *numbers],
-                os.environ,
-                file_actions=actions,
-                setsigdef=[signal.SIGCHLD],
-            )
+            # No posix_spawn(): its vfork() would keep us as long as somebody has the child stopped.
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become([*settings.command, *numbers], (config, self._log, self._log))
             lifeline.tie(life, self.pid)
         except OSError:
             self.close()
@@ -551,6 +545,19 @@ class _Nursery:
         self.control.close()
         os.close(self._life)
         os.close(self._log)
+
+
+def _become(command: list[str], standard: Sequence[int]) -> NoReturn:
+    """In a fork: run this program, with these descriptors as stdin, stdout and stderr."""
+    try:
+        for target, source in enumerate(standard):
+            os.dup2(source, target)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.execv(command[0], command)
+    except BaseException as error:
+        os.write(2, f"{command[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)
 
 
 def _open_lifeline(client: core.Client) -> int:
