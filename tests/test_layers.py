@@ -43,6 +43,7 @@ PYTHON_LAYERS = {
     "engine.futures": "_core exceptions",
     "engine.inplace": "engine.base _core serialize",
     "engine.sites": "",
+    "engine.oversized": "",
     "engine.packing": "_core serialize engine.inplace engine.sites exceptions",
     "engine.serializers": "_core serialize",
     "engine.capsules": "serialize",
@@ -52,7 +53,7 @@ PYTHON_LAYERS = {
     "engine.placing": "engine.running ids strategies _core exceptions",
     "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
     "engine.serializers engine.capsules engine.memory engine.sites engine.placing engine.history "
-    "ids _core serialize runtime exceptions",
+    "engine.oversized ids _core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
     "strategies": "",

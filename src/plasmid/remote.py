@@ -114,8 +114,9 @@ class RemoteFunction:
 
         References directly among the arguments arrive as their values, and the task starts when all
         are there; inside a list or other value they stay references. TypeError if the arguments do
-        not fit the function or cannot be pickled. Does not block, but for the bound on pending
-        tasks.
+        not fit the function or cannot be pickled. A function that carries more than 10 MB of values
+        with it is warned about at its first call, one with 100 MB a ValueError. Does not block, but
+        for the bound on pending tasks.
         """
         body = self._body
         engine, handle = body.exported

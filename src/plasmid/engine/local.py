@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import ids, serialize
 from plasmid._core import core
-from plasmid.engine import capsules, history, inplace, memory, packing, sites
+from plasmid.engine import capsules, history, inplace, memory, oversized, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
 from plasmid.engine.futures import Futures
 from plasmid.engine.placing import Placing, amount
@@ -453,7 +453,10 @@ class LocalEngine(Engine):
         handle = self._handles.get(key)
         if handle is None:
             with shielded():
-                ref = self._publish(self._packed(function))
+                packed = self._packed(function)
+                module = getattr(function, "__module__", None)
+                oversized.look_at(len(packed[0]), module, name)
+                ref = self._publish(packed)
             handle = Exported(ref, name.encode(errors="replace"))
             self._handles[key] = handle
         return handle
