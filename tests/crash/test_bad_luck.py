@@ -276,9 +276,10 @@ class Load:
         return check, errors
 
     def group(self) -> Any:
-        group = placement_group([{"CPU": 0.5, "license": 0.5}])
+        # All of a round together leave a CPU and a license to the others.
+        group = placement_group([{"CPU": 0.1, "license": 0.1}])
         strategy = PlacementGroupSchedulingStrategy(group)
-        ask = add.options(num_cpus=0.5, scheduling_strategy=strategy)
+        ask = add.options(num_cpus=0.1, scheduling_strategy=strategy)
         refs = [ask.remote(n, n) for n in range(5)]
         removed = self.random.random() < 0.5
         if removed:
@@ -343,6 +344,10 @@ def storm(session: Processes, seed: int, seconds: float, kills: int) -> None:
     try:
         while time.monotonic() < deadline or killer.workers < kills:
             load.round()
+    except GetTimeoutError:
+        killer.over.set()
+        print(session.arena.dump())
+        raise
     finally:
         killer.over.set()
         killer.join()
