@@ -787,3 +787,18 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
     }
     return pm__leave(&op);
 }
+
+int pm_stall(pm_arena *a, pm_patience how, uint64_t *moved)
+{
+    pm_op op;
+    uint64_t bundle;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    const pm_header_shm *h = a->h;
+    if (!pm__all_busy(h) || h->cpu_used.v || h->ready.v == 0 || !pm__queue_pick(&op, &bundle))
+        rc = PM_ENOTFOUND;
+    *moved = h->seq.v - h->ready.v; /* who joins a queue raises both */
+    int left = pm__leave(&op);
+    return left ? left : rc;
+}

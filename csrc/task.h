@@ -122,6 +122,10 @@ int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch);
 /* How many more workers would help now, given at most `cap` of them. */
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted);
 
+/* PM_OK if no task goes on though a queued one fits: all workers are at tasks, and none of these has
+ * CPU. *moved: grows with each task that leaves a queue. PM_ENOTFOUND: it is not so. */
+int pm_stall(pm_arena *a, pm_patience how, uint64_t *moved);
+
 /* For cancel.c and recover.c. */
 int pm__attach_failure(pm_arena *a, uint64_t task, const void *data, uint64_t len);
 int pm__detach(pm_arena *a, uint64_t task);

@@ -716,6 +716,35 @@ TEST(more_workers_are_wanted_while_tasks_would_run_on_them)
     pm_close(w.a);
 }
 
+TEST(stall_is_when_all_wait_and_a_queued_task_fits)
+{
+    world w = world_of(16 << 20, 1);
+    uint64_t moved, later;
+    pm_running outer, inner;
+    pm_ref out = submit_one(&w);
+    CHECK(take(&w, &outer));
+    pm_ref queued = submit_one(&w);
+    CHECK(pm_stall(w.a, PM_WAIT, &moved) == PM_ENOTFOUND); /* it goes on */
+    DO(pm_block(w.a, PM_WAIT, outer.task));
+    CHECK(pm_stall(w.a, PM_WAIT, &moved) == PM_OK);
+    pm_ref more = submit_one(&w);
+    CHECK(pm_stall(w.a, PM_WAIT, &later) == PM_OK && later == moved);
+    CHECK(take(&w, &inner));
+    CHECK(pm_stall(w.a, PM_WAIT, &later) == PM_ENOTFOUND);
+    finish(&w, &inner);
+    CHECK(pm_stall(w.a, PM_WAIT, &later) == PM_OK && later == moved + 1);
+    CHECK(take(&w, &inner));
+    finish(&w, &inner);
+    CHECK(pm_stall(w.a, PM_WAIT, &later) == PM_ENOTFOUND); /* nothing is queued */
+    finish(&w, &outer);
+    drop(&w, out);
+    drop(&w, queued);
+    drop(&w, more);
+    CHECK(stats(&w).entries == 0);
+    clean(&w);
+    pm_close(w.a);
+}
+
 TEST(worker_set_aside_does_not_count_until_it_looks_for_a_task_again)
 {
     world w = world_of(16 << 20, 1);

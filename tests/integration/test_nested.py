@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from support import STORE, Gate, arena, until
 
 import plasmid
-from plasmid.runtime.limits import most_workers
+from plasmid.runtime.limits import most_workers, utmost_workers
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1cpu", "2cpus"], autouse=True)
@@ -256,3 +257,32 @@ def test_the_cpus_are_free_again_when_all_have_waited() -> None:
     full = plasmid.cluster_resources()["CPU"]
     until(lambda: plasmid.available_resources().get("CPU") == full)
     until(lambda: arena().stats()["tasks"] == 0)
+
+
+@plasmid.remote
+async def down_by_await(depth: int) -> int:
+    return 0 if depth == 0 else await down_by_await.remote(depth - 1) + 1
+
+
+@plasmid.remote
+def down_by_thread(depth: int) -> int:
+    if depth == 0:
+        return 0
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(plasmid.get, down_by_thread.remote(depth - 1)).result() + 1
+
+
+@pytest.mark.parametrize("down", [down_by_await, down_by_thread])
+def test_more_tasks_than_usual_workers_wait_and_cannot_run_others(down: Any) -> None:
+    """No task may run below an event loop or in another thread: processes must come, in bounds."""
+    assert plasmid.get(down.remote(40), timeout=50) == 40
+    cpus = arena().cpu_total
+    assert most_workers(cpus) < arena().stats()["workers"] <= utmost_workers(cpus)
+
+
+@pytest.mark.slow
+def test_the_pool_shrinks_when_there_is_nothing_to_do() -> None:
+    plasmid.get(down_by_get_with_timeout.remote(40))
+    assert arena().stats()["workers"] > arena().cpu_total
+    until(lambda: arena().stats()["workers"] == arena().cpu_total, "as many workers as CPUs")
+    assert plasmid.get(fib.remote(8)) == 21

@@ -224,6 +224,20 @@ cdef class Arena:
         check(rc, "count wanted workers")
         return wanted
 
+    def stall(self):
+        """If no task goes on though a queued one fits, since all workers are at tasks that wait: a
+        number that grows with each task that leaves a queue. Else None."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t moved = 0
+        cdef int rc = _c.pm_stall(a, _c.PM_TRY, &moved)
+        while again(rc):
+            with nogil:
+                rc = _c.pm_stall(a, _c.PM_WAIT, &moved)
+        if rc == _c.PM_ENOTFOUND:
+            return None
+        check(rc, "look whether tasks go on")
+        return moved
+
     def set_boot(self, bytes blob):
         """Keep the session's configuration in the arena; once."""
         cdef ObjectRef ref = self.put_bytes(blob)

@@ -393,6 +393,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
+    int pm_stall(pm_arena *a, pm_patience how, uint64_t *moved)
 
     void pm__call_watcher(pm_arena *a)
     int pm_cancel(pm_arena *a, uint64_t slot, unsigned way)

@@ -37,7 +37,7 @@ from contextlib import suppress
 
 from plasmid._core import core
 from plasmid.runtime import handover, lifeline, names, output
-from plasmid.runtime.limits import most_workers
+from plasmid.runtime.limits import most_workers, utmost_workers
 from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
 
 TYPE_CHECKING = False
@@ -54,6 +54,9 @@ REPORT_AFTER = 8
 
 PATIENCE = 15
 """Failed starts in a row, some 10 seconds, after which attempts become rare."""
+
+STALL_SECONDS = 0.25
+"""More than what a worker that could run another task on its stack leaves to others."""
 
 LONGEST_SLEEP = 86400.0
 """Seconds; poll() takes no more than 24 days, and a name may be given for years."""
@@ -123,6 +126,8 @@ class Keeper:
         self._listener = listener
         self._settings = settings
         self._most_workers = most_workers(arena.cpu_total)
+        self._utmost_workers = utmost_workers(arena.cpu_total)
+        self._stall = Stall()
         self._nursery: _Nursery | None = None
         self._bare = False  # the next nursery preloads nothing
         self._asked = 0  # workers that the nursery was asked for and has not answered about
@@ -379,7 +384,14 @@ class Keeper:
         if self._nursery is None:
             self._start_nursery()
         starting = sum(not attached for attached in self._children.values())
-        count = self._arena.workers_wanted(self._most_workers) - starting - self._asked
+        coming = starting + self._asked
+        count = self._arena.workers_wanted(self._most_workers) - coming
+        have = self._arena.stats()["workers"] + coming
+        if self._most_workers <= have < self._utmost_workers:
+            if self._stall.lasts(self._arena.stall()):
+                count = min(have // 4, self._utmost_workers - have)
+        else:
+            self._stall.lasts(None)
         if count > 0 and self._nursery:
             try:
                 self._nursery.control.send(b"%d" % count)
@@ -429,6 +441,7 @@ class Keeper:
         expires; None, for ever, if there is neither."""
         # What came due since the loop looked is a pause of 0, not none: nobody would wake us.
         pauses = [self._trouble.pause()] if self._trouble.waiting else []
+        pauses += self._stall.pauses()
         if self._arena.expiry:
             pauses.append(max(0, self._arena.expiry - time.monotonic_ns()) / 1e9)
         pause = min(pauses, default=None)
@@ -490,6 +503,30 @@ class Trouble:
     def pause(self) -> float:
         """Seconds still to wait."""
         return max(0.0, self._until - time.monotonic()) if self.count else 0.0
+
+
+class Stall:
+    """Whether all workers wait, as many as there usually may be, and have for a moment: who of them
+    can run on its stack what it waits for has done so by then.
+    """
+
+    def __init__(self) -> None:
+        self._moved: int | None = None
+        self._until = 0.0
+
+    def lasts(self, moved: int | None) -> bool:
+        """moved: what Arena.stall() says now. True once for each STALL_SECONDS of it."""
+        now = time.monotonic()
+        lasted = moved is not None and moved == self._moved
+        if lasted and now < self._until:
+            return False
+        self._moved = moved
+        self._until = now + STALL_SECONDS
+        return lasted
+
+    def pauses(self) -> list[float]:
+        """Seconds until it is to be looked at again, if it is."""
+        return [] if self._moved is None else [max(0.0, self._until - time.monotonic())]
 
 
 class NurserySettings:
