@@ -655,4 +655,93 @@ TEST(death_in_the_submit_of_a_task_that_is_cancelled_at_birth)
     pm_close(w.a);
 }
 
+/* ---- death of submitter and runner ------------------------------------------------------------------------- */
+
+enum { OVER = 5 };
+
+static void act_submit_and_cancel(world *w)
+{
+    pm_ref one, two, three[12], late = w->b->refs[0];
+    DO(pm_hold(w->a, PM_WAIT, late));
+    submit(w, NULL, 0, 1, 1, &one);
+    submit(w, &one, 1, 1, 0, &two);
+    const pm_ref args[] = {one, two, late};
+    submit(w, args, 3, 12, 1, three);
+    cancel(w, one, PM_CANCEL_FORCE); /* queued, running, finished: as it comes */
+    cancel(w, three[0], PM_CANCEL_FORCE | PM_CANCEL_TREE);
+    drop(w, one);
+}
+
+static bool some_ready(const world *w)
+{
+    return *(volatile uint64_t *)&w->a->h->ready.v != 0;
+}
+
+/* Cancelled by force it cannot finish: whoever did so may have died before the kill. */
+static void finish_or_die(const world *w, const pm_running *t)
+{
+    uint64_t value = 1;
+    pm_result results[12];
+    for (uint64_t i = 0; i < t->nrets; i++)
+        results[i] = (pm_result){.data = &value, .len = 8};
+    int rc;
+    while ((rc = pm_finish(w->a, PM_WAIT, t->task, results, NULL)) == PM_EAGAIN)
+        continue;
+    if (rc == PM_ECANCELLED)
+        raise(SIGKILL);
+    DO(rc);
+}
+
+/* Points are counted from when there is something to take. */
+static void act_run_until_over(world *w)
+{
+    for (;;) {
+        pm_running t;
+        while (!some_ready(w) && !atomic_load(&w->b->word[OVER]))
+            sched_yield();
+        if (!some_ready(w))
+            return;
+        if (!take(w, &t))
+            continue;
+        DO(pm_block(w->a, PM_WAIT, t.task));
+        DO(pm_resume(w->a, PM_WAIT, t.task));
+        int rc = PM_ESTATE;
+        if (t.attempt == 1 && t.retries)
+            while ((rc = pm_retry(w->a, PM_WAIT, t.task)) == PM_EAGAIN)
+                continue;
+        if (rc == PM_ECANCELLED)
+            raise(SIGKILL);
+        if (rc != PM_OK)
+            finish_or_die(w, &t);
+    }
+}
+
+/* Both at once: each point of the one beside every 15th of the other, others each time. */
+TEST(death_of_submitter_and_runner)
+{
+    world w = world_new();
+    int both = 0;
+    bool died = true;
+    for (uint64_t n = 1; died; n++)
+        for (uint64_t m = 1 + n % 15; m < 60; m += 15) {
+            pm_stats then = stats(&w);
+            pm_ref late = w.b->refs[0] = pending(&w, 8, 1, NULL, 0);
+            atomic_store(&w.b->word[OVER], 0);
+            pid_t runner = victim(&w, &(operation){.act = act_run_until_over}, m);
+            died = reap(victim(&w, &(operation){.act = act_submit_and_cancel}, n));
+            atomic_store(&w.b->word[OVER], 1);
+            both += reap(runner) && died;
+            CHECK(sweep_dead(&w) == 2);
+            clean(&w);
+            DO(pm_seal(w.a, PM_WAIT, late.slot, false));
+            drop(&w, late);
+            run_all(&w);
+            CHECK(stats(&w).tasks == 0 && stats(&w).cpu_free == 4 * CPU);
+            same(&w, then);
+            clean(&w);
+        }
+    CHECK(both > 0);
+    pm_close(w.a);
+}
+
 HARNESS_MAIN

@@ -139,9 +139,10 @@ static void drop_mine(world *w, bool died)
 TEST(death_in_leaving)
 {
     world w = world_new();
-    crash_sweep(
-        &w, &(operation){
-                .before = put_mine, .prepare = join_and_hold_a_few, .act = leave, .after = drop_mine});
+    crash_sweep(&w, &(operation){.before = put_mine,
+                                 .prepare = join_and_hold_a_few,
+                                 .act = leave,
+                                 .after = drop_mine});
     pm_close(w.a);
 }
 

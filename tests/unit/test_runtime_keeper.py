@@ -14,6 +14,7 @@ def sleeper(expiry: int) -> keeper.Keeper:
     """A keeper that is asked for its timeout only."""
     made = keeper.Keeper.__new__(keeper.Keeper)
     made._trouble = keeper.Trouble()
+    made._stall = keeper.Stall()
     made._arena = SimpleNamespace(expiry=expiry)  # type: ignore[assignment]
     return made
 
@@ -42,3 +43,24 @@ def test_it_sleeps_no_longer_than_poll_can(days: int) -> None:
     pause = sleeper(time.monotonic_ns() + days * 86400 * 10**9)._timeout()
     assert pause is not None
     assert 0 < pause < 2**31
+
+
+def test_a_stall_lasts_when_nothing_has_moved_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    waiting = sleeper(0)
+    stall = waiting._stall
+
+    def later(seconds: float, moved: int | None) -> bool:
+        now[0] += seconds
+        return stall.lasts(moved)
+
+    assert not later(1, 7)
+    assert waiting._timeout() == keeper.STALL_SECONDS * 1000 + 1
+    assert not later(keeper.STALL_SECONDS / 2, 7)
+    assert not later(keeper.STALL_SECONDS / 2, 8), "a task has started"
+    assert later(keeper.STALL_SECONDS, 8)
+    assert not later(0, 8), "once"
+    assert later(keeper.STALL_SECONDS, 8)
+    assert not later(1, None)
+    assert waiting._timeout() is None
