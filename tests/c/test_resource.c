@@ -82,7 +82,7 @@ static void end_removed(const world *w, const pm_running *t)
     CHECK(pm_retry(w->a, PM_WAIT, t->task) == PM_ECANCELLED);
     DO(pm__detach(w->a, t->task));
     DO(pm__enter(&op, w->a, PM_WAIT));
-    pm__task_rerun(&op, t->task);
+    pm__task_rerun(&op, t->task, pm__os_now());
     DO(pm__done(&op));
 }
 
