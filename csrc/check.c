@@ -195,7 +195,8 @@ static int check_client(survey *s, uint64_t i)
     const pm_client_shm *c = &s->a->clients[i];
     uint64_t last, n;
     if (c->kind.v == 0) {
-        MUST(c->holds.v == 0 && c->building.v == 0 && c->running.v == 0 && c->idle.v == 0,
+        MUST(c->holds.v == 0 && c->building.v == 0 && c->running.v == 0 && c->idle.v == 0 &&
+                 c->env.v == 0,
              "client %" PRIu64 " is free but holds something", i);
         return PM_OK;
     }
@@ -205,10 +206,16 @@ static int check_client(survey *s, uint64_t i)
         rc = check_list(s, c->building.v, true, PM_TASK_BUILDING, &last, &n);
     if (!rc)
         rc = check_list(s, c->running.v, true, PM_TASK_RUNNING, &last, &n);
-    for (uint64_t t = c->running.v; !rc && t; t = pm__task(s->a, t - 1)->next.v)
-        if (pm__task(s->a, t - 1)->runner.v != i + 1)
-            rc = broken(s, "task %" PRIu64 ": runner %" PRIu64 ", in the list of client %" PRIu64,
-                        t, pm__task(s->a, t - 1)->runner.v, i);
+    for (uint64_t t = c->running.v; !rc && t; t = pm__task(s->a, t - 1)->next.v) {
+        uint64_t env = s->h->shapes[pm__task(s->a, t - 1)->shape.v - 1].env.v;
+        MUST(pm__task(s->a, t - 1)->runner.v == i + 1,
+             "task %" PRIu64 ": runner %" PRIu64 ", in the list of client %" PRIu64, t,
+             pm__task(s->a, t - 1)->runner.v, i);
+        MUST(c->env.v == env + 1,
+             "task %" PRIu64 ": environment %" PRIu64 ", run by client %" PRIu64
+             ", bound to %" PRIu64,
+             t, env, i, c->env.v - 1);
+    }
     return rc;
 }
 
@@ -244,7 +251,7 @@ static int check_clients(survey *s)
             return rc;
         workers += s->a->clients[i].kind.v == PM_WORKER;
         busy += s->a->clients[i].running.v != 0;
-        aside += s->a->clients[i].aside.v;
+        aside += s->a->clients[i].aside.v != 0;
         MUST(!s->a->clients[i].aside.v || !(s->a->clients[i].idle.v || s->a->clients[i].running.v),
              "client %" PRIu64 " is set aside, but idle or busy", i);
     }
@@ -606,6 +613,22 @@ static int check_task(survey *s, uint64_t task)
     return rc ? rc : count_refs(s, task, t);
 }
 
+static int check_shape(survey *s, uint64_t i)
+{
+    const pm_shape_shm *q = &s->h->shapes[i];
+    MUST(s->users[i] == q->users.v, "shape %" PRIu64 ": %" PRIu64 " users, %" PRIu64 " found", i,
+         q->users.v, s->users[i]);
+    if (q->users.v == 0 || !(q->env.v || q->alone.v))
+        return PM_OK;
+    MUST(s->h->mixed.v, "shape %" PRIu64 " is not for every worker, which the header denies", i);
+    if (q->env.v == 0)
+        return PM_OK;
+    MUST(entry_live(s, q->env.v), "shape %" PRIu64 ": its environment, entry %" PRIu64 ", is free",
+         i, q->env.v);
+    s->refs[q->env.v - 1]++;
+    return PM_OK;
+}
+
 static int check_tasks(survey *s)
 {
     int rc = check_queues(s);
@@ -613,9 +636,7 @@ static int check_tasks(survey *s)
         if (task_live(s, i))
             rc = check_task(s, i);
     for (uint64_t i = 0; !rc && i < PM_SHAPES; i++)
-        if (s->users[i] != s->h->shapes[i].users.v)
-            rc = broken(s, "shape %" PRIu64 ": %" PRIu64 " users, %" PRIu64 " found", i,
-                        s->h->shapes[i].users.v, s->users[i]);
+        rc = check_shape(s, i);
     MUST(rc || s->h->cpu_used.v == s->cpu, "CPU: %" PRIu64 " units in use, %" PRIu64 " held",
          s->h->cpu_used.v, s->cpu);
     return rc;

@@ -13,6 +13,7 @@
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
  *                 + 1 if the header keeps it (boot, a kept key) + 1 if it is an item of a stream
+ *                 + shapes in use whose environment it is
  *   entry free  <=> refs == 0, or on the dying list until the bytes are back
  *   entry.holders lists exactly its hold records
  *   busy        = clients with running tasks;  cpu_used = sum of task.held
@@ -21,7 +22,8 @@
  *                 CPU counts as held only by who is not blocked, so its free may be below 0
  *   each GPU is whole and free in one bundle, or in use in parts in one, or held whole by one task
  *   gate.held   = items of its stream;  an open gate whose task has not ended is OFFERING <=> held > 0
- *   aside       = workers with aside = 1, none of which is idle or busy
+ *   aside       = workers with aside != 0, none of which is idle or busy
+ *   all tasks that a client runs are of the environment that it is bound to
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
 #ifndef PM_LAYOUT_H
@@ -147,7 +149,7 @@ typedef struct {
     pm_j64 building;   /* [J] tasks that it is submitting */
     pm_j64 running;    /* [J] tasks that it runs, innermost first */
     pm_j64 idle;       /* [J] 1 while on the idle list */
-    pm_j64 aside;      /* [J] 1: was stopped with nothing to run, and does not count as a worker */
+    pm_j64 aside;      /* [J] enum pm_aside: has nothing to run, and does not count as a worker */
     pm_j64 idle_next, idle_prev; /* [J] */
     pm_a64 waiters;              /* [A] bit per waiter in use */
     pm_a64 bell;                 /* [A] 1: an idle worker should look at the queue */
@@ -156,10 +158,15 @@ typedef struct {
     uint32_t pad2;
     pm_j64 lifeline; /* [J] of a guest: its descriptor of its lifeline (client.h), + 1; 0 = none */
     pm_j64 pipe;     /* [J] the inode of that pipe */
-    uint64_t pad3[7];
+    /* [J] environment of the tasks that it may run (shape.env + 1); 0 = has run none yet */
+    pm_j64 env;
+    uint64_t pad3[6];
 } pm_client_shm;
 
 enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };
+
+/* A worker that was stopped comes back; one that was dismissed is to end. */
+enum pm_aside { PM_STOPPED = 1, PM_DISMISSED };
 
 /* One reference argument of a task: 32 bytes. */
 typedef struct {
@@ -196,7 +203,7 @@ typedef struct {
     pm_j64 bundle;  /* [J] where the rest of its shape's needs is from; 0 = has none */
     pm_j64 devices; /* [J] mask of the GPUs that it has, whole or a part of one */
     pm_j64 submitted, started; /* [J] ns; submitted 0 = it leaves no event */
-    uint64_t spare[1];         /* zero */
+    pm_j64 lent;               /* [J] 1 while it runs and is blocked */
     char name[PM_TASK_NAME];   /* [J] constant while the task exists, as are the three below */
     pm_arg_shm args[PM_TASK_ARGS];
     pm_j64 rets[PM_TASK_RETS];           /* [J] entry << 1 | 1 if it is an exception */
@@ -268,16 +275,18 @@ enum pm_group_state { PM_GROUP_FREE, PM_GROUP_PENDING, PM_GROUP_READY, PM_GROUP_
 
 /* What a task needs and from where, and the ready queue of all tasks that need the same. */
 typedef struct {
-    pm_j64 hash;           /* [J] of the needs and the place; 0 = never used */
-    pm_j64 head, tail;     /* [J] */
-    pm_j64 users;          /* [J] tasks of it, in the queue or not; 0 = it may become another */
-    pm_j64 kinds;          /* [J] mask of the needs that are not 0 */
-    pm_j64 group;          /* [J] 0 = of the machine */
-    pm_j64 serial;         /* [J] of the group */
-    pm_j64 bundle;         /* [J] 0 = any of the group's */
-    pm_j64 env;            /* [J] 0: any worker will do */
+    pm_j64 hash;       /* [J] of the needs and the place; 0 = never used */
+    pm_j64 head, tail; /* [J] */
+    pm_j64 users;      /* [J] tasks of it, in the queue or not; 0 = it may become another */
+    pm_j64 kinds;      /* [J] mask of the needs that are not 0 */
+    pm_j64 group;      /* [J] 0 = of the machine */
+    pm_j64 serial;     /* [J] of the group */
+    pm_j64 bundle;     /* [J] 0 = any of the group's */
+    /* [J] entry that tells of the environment, kept while there are users; 0 = has none */
+    pm_j64 env;
+    pm_j64 alone;          /* [J] 1: not on the stack of a task that waits for it */
     pm_j64 need[PM_KINDS]; /* [J] */
-    uint64_t pad[7];
+    uint64_t pad[6];
 } pm_shape_shm;
 
 /* A key of the directory: 64 bytes. */
@@ -349,6 +358,7 @@ typedef struct {
     pm_j64 called_at;   /* [J] ns */
     pm_j64 boot;        /* [J] entry of the session's configuration, held by the header */
     pm_j64 shape_high;  /* [J] shapes below it have been used */
+    pm_j64 mixed;       /* [J] 1: there has been a task that not every worker may run anywhere */
     pm_j64 queued[PM_SHAPES / 64]; /* [J] bit per shape with ready tasks */
     pm_j64 left[PM_DEVICES];       /* [J] units left of GPUs in use in parts */
     pm_shape_shm shapes[PM_SHAPES];

@@ -171,7 +171,13 @@ bool pm_has_surplus(const pm_arena *a)
 {
     /* read beside the lock: if two workers leave upon one surplus, the keeper has one started
      * again */
-    return a->h->workers.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
+    return pm__me(a)->aside.v == PM_DISMISSED ||
+           a->h->workers.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
+}
+
+bool pm_is_mixed(const pm_arena *a)
+{
+    return a->h->mixed.v != 0; /* beside the lock: who submits knows what it has submitted */
 }
 
 bool pm_is_short_of_workers(const pm_arena *a)

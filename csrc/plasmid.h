@@ -45,13 +45,16 @@ void pm_close(pm_arena *a);
 /* True once pm_end() was called. */
 bool pm_is_ending(const pm_arena *a);
 
-/* Whether there are more workers than the session's CPUs ask for, none of them needed now. A
- * hint. */
+/* Whether there are more workers than the session's CPUs ask for, none of them needed now, or this one
+ * was dismissed. A hint. */
 bool pm_has_surplus(const pm_arena *a);
 
 /* Whether all workers are at tasks and yet there is CPU left, so that a queued task may lack only a
  * process. A hint. */
 bool pm_is_short_of_workers(const pm_arena *a);
+
+/* Whether there has been a task that not every worker may run, or not on any stack. A hint. */
+bool pm_is_mixed(const pm_arena *a);
 
 /* True in a forked child of the process that opened the arena: it has neither maps nor a slot,
  * and may only pm_forget(). */

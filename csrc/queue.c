@@ -65,24 +65,90 @@ static uint64_t youngest_allowed(const pm_arena *a)
     return group ? pm__group(a, group)->seq.v : UINT64_MAX;
 }
 
+/* for each shape s with ready tasks */
+#define EACH_QUEUED(s, h)                                                                          \
+    for (uint64_t w_ = 0; w_ < PM_SHAPES / 64; w_++)                                               \
+        for (uint64_t left_ = (h)->queued[w_].v; left_; left_ &= left_ - 1)                        \
+            for (const pm_shape_shm *s = &(h)->shapes[w_ * 64 + (uint64_t)__builtin_ctzll(left_)]; \
+                 s; s = NULL)
+
+static const pm_task_shm *first_of(const pm_arena *a, const pm_shape_shm *s)
+{
+    return pm__task(a, s->head.v - 1);
+}
+
 uint64_t pm__queue_pick(const pm_op *op, uint64_t *bundle)
 {
     const pm_header_shm *h = header(op);
-    uint64_t best = 0, where;
+    const pm_client_shm *me = pm__me(op->a);
+    uint64_t best = 0, where, serial = 0;
     if (h->ready.v == 0)
         return 0;
     uint64_t limit = youngest_allowed(op->a);
-    for (uint64_t w = 0; w < PM_SHAPES / 64; w++)
-        for (uint64_t bits = h->queued[w].v; bits; bits &= bits - 1) {
-            const pm_shape_shm *s = &h->shapes[w * 64 + (uint64_t)__builtin_ctzll(bits)];
-            uint64_t seq = pm__task(op->a, s->head.v - 1)->seq.v;
-            if (seq < limit && (where = pm__fits(op->a, s, false))) {
-                best = s->head.v;
-                limit = seq;
-                *bundle = where;
-            }
+    EACH_QUEUED(s, h)
+    {
+        const pm_task_shm *t = first_of(op->a, s);
+        bool before = t->seq.v < limit || (t->seq.v == 0 && best && t->serial.v > serial);
+        if (before && pm__suits(me, s) && (where = pm__fits(op->a, s, false))) {
+            best = s->head.v;
+            limit = t->seq.v;
+            serial = t->serial.v;
+            *bundle = where;
         }
+    }
     return best;
+}
+
+/* ---- workers that suit ----------------------------------------------------------------------- */
+
+bool pm__none_free(const pm_arena *a, const pm_shape_shm *s)
+{
+    const pm_header_shm *h = a->h;
+    if (pm__all_busy(h) || !h->mixed.v)
+        return pm__all_busy(h);
+    for (uint64_t i = 0; i < h->client_high.v; i++) {
+        const pm_client_shm *c = &a->clients[i];
+        if (c->kind.v == PM_WORKER && !c->running.v && !c->aside.v && pm__suits(c, s))
+            return false;
+    }
+    return true;
+}
+
+bool pm__short_of_workers(const pm_arena *a)
+{
+    if (a->h->ready.v == 0 || !a->h->mixed.v)
+        return a->h->ready.v && pm__all_busy(a->h);
+    EACH_QUEUED(s, a->h)
+    if (pm__none_free(a, s))
+        return true;
+    return false;
+}
+
+const pm_shape_shm *pm__stranded(const pm_arena *a, bool awaited)
+{
+    uint64_t limit = youngest_allowed(a);
+    EACH_QUEUED(s, a->h)
+    {
+        uint64_t seq = first_of(a, s)->seq.v;
+        if (seq < (awaited ? 1 : limit) && pm__fits(a, s, false) && pm__none_free(a, s))
+            return s;
+    }
+    return NULL;
+}
+
+/* Of the idle list from here on, the first that suits: one that is bound before one that is free. */
+static uint64_t idle_from(const pm_arena *a, uint64_t from, const pm_shape_shm *s)
+{
+    uint64_t found = 0;
+    for (uint64_t i = from; i; i = a->clients[i - 1].idle_next.v) {
+        if (!pm__suits(&a->clients[i - 1], s))
+            continue;
+        if (a->clients[i - 1].env.v || !a->h->mixed.v)
+            return i;
+        if (!found)
+            found = i;
+    }
+    return found;
 }
 
 void pm__idle_enter(pm_op *op)
@@ -124,7 +190,7 @@ void pm__aside_enter(pm_op *op, uint64_t client)
     if (c->aside.v || c->running.v || c->kind.v != PM_WORKER)
         return;
     pm__idle_leave(op, client);
-    pm_set(&op->a->lock, &c->aside, 1);
+    pm_set(&op->a->lock, &c->aside, PM_STOPPED);
     pm_set(&op->a->lock, &header(op)->aside, header(op)->aside.v + 1);
 }
 
@@ -137,31 +203,62 @@ void pm__aside_leave(pm_op *op, uint64_t client)
     pm_set(&op->a->lock, &header(op)->aside, header(op)->aside.v - 1);
 }
 
+static void ring(pm_op *op, pm_client_shm *c)
+{
+    /* A bell rung in a transaction that is rolled back costs the worker one look at the queue. */
+    atomic_store(&c->bell.v, 1);
+    pm__wake_later(op, &c->asleep);
+}
+
+bool pm__dismiss(pm_op *op)
+{
+    pm_header_shm *h = header(op);
+    uint64_t last = 0;
+    for (uint64_t i = h->idle.v; i; i = op->a->clients[i - 1].idle_next.v)
+        if (i != h->called.v)
+            last = i;
+    if (!last)
+        return false;
+    pm__aside_enter(op, last - 1);
+    pm_set(&op->a->lock, &op->a->clients[last - 1].aside, PM_DISMISSED);
+    ring(op, &op->a->clients[last - 1]);
+    return true;
+}
+
 static void call(pm_op *op, uint64_t worker, uint64_t now)
 {
     pm_header_shm *h = header(op);
-    pm_client_shm *c = &op->a->clients[worker - 1];
     pm_set(&op->a->lock, &h->called, worker);
     pm_set(&op->a->lock, &h->called_at, now);
-    /* A bell rung for a call that is rolled back costs its worker one look at the queue. */
-    atomic_store(&c->bell.v, 1);
-    pm__wake_later(op, &c->asleep);
+    ring(op, &op->a->clients[worker - 1]);
 }
 
 void pm__call_worker(pm_op *op)
 {
     pm_header_shm *h = header(op);
-    uint64_t called = h->called.v, bundle;
-    if (h->ready.v == 0 || pm__queue_pick(op, &bundle) == 0)
+    if (h->ready.v == 0)
         return;
-    if (h->idle.v == 0) {
-        op->ring = op->ring || pm__all_busy(h);
-        return;
+    uint64_t called = h->called.v, now = 0, worker = 0, next = 0;
+    if (called) {
+        now = pm__os_now();
+        if (now - h->called_at.v < PM_STALE_NS)
+            return; /* it looks, and calls others */
+        next = op->a->clients[called - 1].idle_next.v;
     }
-    uint64_t now = pm__os_now();
-    if (called && now - h->called_at.v < PM_STALE_NS)
-        return;
-    /* Past a worker that did not come: the next in the list, round and round. */
-    uint64_t next = called ? op->a->clients[called - 1].idle_next.v : h->idle.v;
-    call(op, next ? next : h->idle.v, now);
+    uint64_t limit = youngest_allowed(op->a);
+    EACH_QUEUED(s, h)
+    {
+        if (first_of(op->a, s)->seq.v >= limit || !pm__fits(op->a, s, false))
+            continue;
+        /* Past a worker that did not come: the next in the list, round and round. */
+        uint64_t found = idle_from(op->a, next, s);
+        if (!found)
+            found = idle_from(op->a, h->idle.v, s);
+        if (!found)
+            op->ring = op->ring || pm__none_free(op->a, s);
+        if (!worker)
+            worker = found;
+    }
+    if (worker)
+        call(op, worker, now ? now : pm__os_now());
 }

@@ -95,6 +95,7 @@ static int free_client(pm_arena *a, uint64_t slot)
     pm_a64_store(&c->waiters, 0);
     pm_a64_store(&c->bell, 0);
     pm_a64_store(&c->reserve, 0);
+    pm_set(l, &c->env, 0);
     pm_set(l, &c->kind, 0);
     pm_set(l, &c->epoch, c->epoch.v + 1);
     op.everyone = op.ring = true; /* wakes it had promised may never have been sent [R 13] */

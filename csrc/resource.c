@@ -38,7 +38,8 @@ static uint64_t lowest(uint64_t mask)
 
 static uint64_t hash_of(const pm_demand *d, uint64_t serial)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ d->kinds ^ serial << 20 ^ d->bundle << 48;
+    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ d->kinds ^ serial << 20 ^ d->bundle << 48 ^
+                 d->env << 24 ^ d->alone << 63;
     EACH(k, d->kinds)
     h = (h ^ d->need[k]) * UINT64_C(0x100000001b3);
     return h | 1;
@@ -47,7 +48,7 @@ static uint64_t hash_of(const pm_demand *d, uint64_t serial)
 static bool is_shape(const pm_shape_shm *s, const pm_demand *d, uint64_t serial)
 {
     if (s->kinds.v != d->kinds || s->group.v != d->group || s->serial.v != serial ||
-        s->bundle.v != d->bundle || s->env.v != 0)
+        s->bundle.v != d->bundle || s->env.v != d->env || s->alone.v != d->alone)
         return false;
     EACH(k, d->kinds)
     if (s->need[k].v != d->need[k])
@@ -63,7 +64,8 @@ static void become(pm_op *op, pm_shape_shm *s, const pm_demand *d, uint64_t seri
     pm_init(&s->group, d->group);
     pm_init(&s->serial, serial);
     pm_init(&s->bundle, d->bundle);
-    pm_init(&s->env, 0);
+    pm_init(&s->env, d->env);
+    pm_init(&s->alone, d->alone);
     for (uint64_t k = 0; k < PM_KINDS; k++)
         pm_init(&s->need[k], d->need[k]);
 }

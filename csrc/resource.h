@@ -34,6 +34,8 @@ typedef struct {
     uint64_t kinds;  /* mask of those that are not 0 */
     uint64_t group;  /* record of a group, 0 = of the machine */
     uint64_t bundle; /* record of one of its bundles, 0 = of any */
+    uint64_t env;    /* entry of the environment, 0 = none */
+    uint64_t alone;  /* 1: on a stack of its own */
 } pm_demand;
 
 /* The shape of tasks with this demand; shapes come and go. 0 if all PM_SHAPES are in use. */

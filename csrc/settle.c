@@ -290,7 +290,8 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
 
 static bool is_runnable(const pm_arena *a, const pm_task_shm *t)
 {
-    return pm__fits(a, &a->h->shapes[t->shape.v - 1], true) != 0;
+    const pm_shape_shm *s = &a->h->shapes[t->shape.v - 1];
+    return pm__suits(pm__me(a), s) && !s->alone.v && pm__fits(a, s, true) != 0;
 }
 
 static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, bool streams,
@@ -399,7 +400,7 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
         return;
     }
     pm__call_worker(op);
-    if (pm__all_busy(h))
+    if (pm__none_free(op->a, &h->shapes[t->shape.v - 1]))
         offer(op, task);
 }
 
@@ -465,6 +466,8 @@ static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
 static void leave_shape(pm_op *op, pm_shape_shm *s)
 {
     pm_set(lock_of(op), &s->users, s->users.v - 1);
+    if (s->env.v && s->users.v == 0)
+        pm__entry_unref(op, s->env.v);
     if (s->group.v == 0)
         return;
     pm_group_shm *g = pm__group(op->a, s->group.v);
@@ -595,7 +598,7 @@ static void step_regroup(pm_op *op)
     }
     pm__group_reserve(op, group);
     pm__call_worker(op);
-    if (op->a->h->ready.v && pm__all_busy(op->a->h))
+    if (pm__short_of_workers(op->a))
         pm__offer_all(op);
 }
 

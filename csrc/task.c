@@ -53,6 +53,8 @@ static int demand_of(const pm_arena *a, const pm_task_spec *spec, pm_demand *d)
         d->need[spec->more[i].kind] = spec->more[i].amount;
         d->kinds |= (uint64_t)(spec->more[i].amount != 0) << spec->more[i].kind;
     }
+    d->env = spec->env;
+    d->alone = spec->alone;
     return spec->group ? pm__group_find(a, spec->group, spec->bundle, &d->group, &d->bundle)
                        : PM_OK;
 }
@@ -66,6 +68,19 @@ static uint64_t parent_of(const pm_arena *a, uint64_t *cancel)
     bool born = t && (t->cancel.v & (PM_CANCEL_TREE | PM_CANCEL_TOLD)) == PM_CANCEL_TREE;
     *cancel = born ? PM_CANCEL_ASKED | PM_CANCEL_TREE : 0;
     return t ? t->serial.v : 0;
+}
+
+static void join_shape(pm_op *op, pm_shape_shm *s)
+{
+    pm_header_shm *h = op->a->h;
+    if (s->env.v && s->users.v == 0)
+        take_ref(op, s->env.v);
+    pm_set(lock_of(op), &s->users, s->users.v + 1);
+    if ((s->env.v || s->alone.v) && !h->mixed.v)
+        pm_set(lock_of(op), &h->mixed, 1);
+    if (s->group.v)
+        pm_set(lock_of(op), &pm__group(op->a, s->group.v)->users,
+               pm__group(op->a, s->group.v)->users.v + 1);
 }
 
 /* The record, unreachable but for the building list: its first values need no journal. */
@@ -105,6 +120,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *ou
     pm_init(&t->retries, spec->retries);
     pm_init(&t->attempt, 0);
     pm_init(&t->held, 0);
+    pm_init(&t->lent, 0);
     pm_init(&t->bundle, 0);
     pm_init(&t->devices, 0);
     pm_init(&t->table, table);
@@ -117,9 +133,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *ou
     if (spec->packed < 0 && spec->size)
         memcpy(t->bytes, spec->payload, spec->size);
     pm_set(l, &a->h->serial, a->h->serial.v + 1);
-    pm_set(l, &a->h->shapes[shape - 1].users, a->h->shapes[shape - 1].users.v + 1);
-    if (demand.group)
-        pm_set(l, &pm__group(a, demand.group)->users, pm__group(a, demand.group)->users.v + 1);
+    join_shape(op, &a->h->shapes[shape - 1]);
     take_ref(op, spec->function + 1);
     if (spec->packed >= 0)
         take_ref(op, (uint64_t)spec->packed + 1);
@@ -292,6 +306,7 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
         .retries = t->retries.v,
         .group = a->h->shapes[t->shape.v - 1].serial.v,
         .devices = t->devices.v,
+        .env = a->h->shapes[t->shape.v - 1].env.v,
     };
 }
 
@@ -300,27 +315,39 @@ static void start(pm_op *op, uint64_t task, uint64_t bundle, uint64_t now, pm_ru
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(a, task - 1);
+    if (pm__me(a)->env.v == 0)
+        pm_set(l, &pm__me(a)->env, a->h->shapes[t->shape.v - 1].env.v + 1);
     pm__queue_remove(op, task);
     pm_set(l, &t->state, PM_TASK_RUNNING);
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
     pm_set(l, &t->started, now);
+    if (t->lent.v)
+        pm_set(l, &t->lent, 0); /* of an attempt that ended so */
     pm__draw(op, task, bundle);
     stack_push(op, task);
     describe(a, task, out);
 }
 
-/* Take the next task, if any, and call one more worker if there is work for it. */
+static bool is_dismissed(const pm_arena *a)
+{
+    return pm__me(a)->aside.v == PM_DISMISSED;
+}
+
+/* Take the next task, if any, and call one more worker if there is work for it: also if there is none
+ * for us, as long as we were on our way no other was called. */
 static bool take(pm_op *op, uint64_t now, pm_running *out)
 {
+    if (is_dismissed(op->a))
+        return false;
     uint64_t bundle, task = pm__queue_pick(op, &bundle);
     pm__idle_leave(op, op->a->slot);
     pm__aside_leave(op, op->a->slot);
-    if (!task)
-        return false;
-    start(op, task, bundle, now, out);
-    pm__call_worker(op);
-    return true;
+    if (task)
+        start(op, task, bundle, now, out);
+    if (task || op->a->h->mixed.v)
+        pm__call_worker(op);
+    return task != 0;
 }
 
 int pm_take(pm_arena *a, pm_patience how, pm_running *out)
@@ -377,13 +404,16 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         if (rc)
             return rc;
         bool found = !pm_a64_load(&a->h->ending) && take(&op, now, out);
-        if (!found) {
+        bool dismissed = is_dismissed(a);
+        if (!found && !dismissed) {
             pm__idle_enter(&op);
             atomic_store(&pm__me(a)->bell.v, 0);
         }
         rc = pm__done(&op);
         if (rc || found)
             return rc;
+        if (dismissed)
+            return PM_ETIMEOUT;
         PM_CRASH(IDLE);
         /* order: bell = 0 -> read these; the other side sets one of them, then the bell
          * (look_again in client.c) */
@@ -568,10 +598,9 @@ static bool attach_some(pm_op *op, uint64_t task, const pm_result *results)
 /* What it needed beside CPU may be what a queued task waits for that a blocked worker could run. */
 static void return_all(pm_op *op, uint64_t task)
 {
-    const pm_header_shm *h = op->a->h;
-    bool more = h->shapes[pm__task(op->a, task - 1)->shape.v - 1].kinds.v >> (PM_CPU + 1);
+    bool more = op->a->h->shapes[pm__task(op->a, task - 1)->shape.v - 1].kinds.v >> (PM_CPU + 1);
     pm__return_all(op, task);
-    if (more && h->ready.v && pm__all_busy(h))
+    if (more && pm__short_of_workers(op->a))
         pm__offer_all(op);
 }
 
@@ -731,6 +760,13 @@ int pm_retry(pm_arena *a, pm_patience how, uint64_t task)
     return rc;
 }
 
+static void set_lent(pm_op *op, uint64_t task, uint64_t lent)
+{
+    pm_j64 *word = &pm__task(op->a, task - 1)->lent;
+    if (word->v != lent)
+        pm_set(lock_of(op), word, lent);
+}
+
 int pm_block(pm_arena *a, pm_patience how, uint64_t task)
 {
     pm_op op;
@@ -738,8 +774,9 @@ int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     if (rc)
         return rc;
     pm__return_cpu(&op, task);
+    set_lent(&op, task, 1);
     pm__call_worker(&op);
-    if (a->h->ready.v && pm__all_busy(a->h))
+    if (pm__short_of_workers(a))
         /* what is queued was not offered while there was a worker to take it: us */
         pm__offer_all(&op);
     return pm__done(&op);
@@ -752,6 +789,7 @@ int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     if (rc)
         return rc;
     pm__draw_cpu(&op, task);
+    set_lent(&op, task, 0);
     return pm__done(&op);
 }
 
@@ -767,6 +805,47 @@ int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
     return pm__done(&op);
 }
 
+int pm_dismiss_myself(pm_arena *a, pm_patience how)
+{
+    pm_op op;
+    int rc = pm__enter(&op, a, how);
+    if (rc)
+        return rc;
+    pm__aside_enter(&op, a->slot);
+    rc = pm__me(a)->aside.v ? PM_OK : PM_ESTATE;
+    if (rc == PM_OK)
+        pm_set(&a->lock, &pm__me(a)->aside, PM_DISMISSED);
+    pm__call_worker(&op);
+    int left = pm__done(&op);
+    return left ? left : rc;
+}
+
+/* Whether none of the workers that run anything will ever come to this shape's tasks: those that suit
+ * all wait inside of tasks, and what they wait for they need not be able to run themselves. */
+static bool is_stuck(const pm_arena *a, const pm_shape_shm *s)
+{
+    bool barred = s->alone.v;
+    for (uint64_t i = 0; i < a->h->client_high.v; i++) {
+        const pm_client_shm *c = &a->clients[i];
+        if (c->kind.v != PM_WORKER || !c->running.v)
+            continue;
+        if (!pm__suits(c, s))
+            barred = true;
+        else if (!pm__task(a, c->running.v - 1)->lent.v)
+            return false;
+    }
+    return barred;
+}
+
+/* When there are as many as there may be. */
+static bool wants_exchange(pm_op *op)
+{
+    if (!op->a->h->mixed.v || !pm__stranded(op->a, false))
+        return false;
+    const pm_shape_shm *awaited = pm__stranded(op->a, true);
+    return pm__dismiss(op) || (awaited && is_stuck(op->a, awaited));
+}
+
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
 {
     pm_op op;
@@ -774,10 +853,12 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
     if (rc)
         return rc;
     pm_header_shm *h = a->h;
-    uint64_t base = (h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS, bundle;
+    uint64_t base = (h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
     uint64_t have = h->workers.v - h->aside.v;
     *wanted = have < base ? base - have : 0;
-    if (*wanted == 0 && have < cap && pm__all_busy(h) && pm__queue_pick(&op, &bundle)) {
+    if (*wanted == 0 && have >= cap)
+        *wanted = wants_exchange(&op);
+    else if (*wanted == 0 && pm__stranded(a, false)) {
         /* something queued fits, if only because it takes no CPU */
         int64_t spare = ((int64_t)(h->total[PM_CPU] - h->cpu_used.v) + PM_UNITS - 1) / PM_UNITS;
         uint64_t cores = spare > 1 ? (uint64_t)spare : 1;

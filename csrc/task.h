@@ -37,6 +37,8 @@ typedef struct {
     int64_t bundle;   /* index of one of its bundles, -1 = any */
     uint64_t retries; /* after deaths of its worker; PM_RETRY_ALWAYS */
     bool quiet;       /* it leaves no event */
+    uint64_t env;     /* slot + 1 of the object that tells of its environment, held; 0 = none */
+    bool alone;       /* on a stack of its own, as its worker is to end after it */
 } pm_task_spec;
 
 /* A submission in progress: zero it, then call pm_submit() until it returns something else than
@@ -69,17 +71,19 @@ typedef struct {
     uint64_t retries;
     uint64_t group;   /* serial of the placement group that it is in, 0 = none */
     uint64_t devices; /* mask of its GPUs */
+    uint64_t env;     /* slot + 1 of the object that tells of its environment; the task keeps it */
 } pm_running;
 
-/* Take the oldest task that fits into what is free. PM_ENOTFOUND: none. */
+/* Take the oldest task that fits into what is free, of the environment that this client is bound to;
+ * the first one binds it. PM_ENOTFOUND: none. */
 int pm_take(pm_arena *a, pm_patience how, pm_running *out);
-/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, PM_EINTR, PM_EAGAIN,
- * PM_EGONE. */
+/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, and of a worker that was
+ * dismissed; PM_EINTR, PM_EAGAIN, PM_EGONE. */
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
 /* Take a queued task that produces one of these pending entries, whatever CPU is free: its
- * waiter has stopped using its own. What else it needs must be free. PM_ENOTFOUND: none of
- * slots[*from..n) is queued so. *from: where to go on. streams: also one that yields, whose items
- * nobody takes while it runs on top of their taker. */
+ * waiter has stopped using its own. What else it needs must be free, and its environment this
+ * client's. PM_ENOTFOUND: none of slots[*from..n) is queued so. *from: where to go on. streams: also
+ * one that yields, whose items nobody takes while it runs on top of their taker. */
 int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, bool streams,
                     uint64_t *from, pm_running *out);
 /* Put queued tasks that produce these entries before all others. A bounded number a call; *from
@@ -119,7 +123,12 @@ int pm_resume(pm_arena *a, pm_patience how, uint64_t task);
  * task again. */
 int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch);
 
-/* How many more workers would help now, given at most `cap` of them. */
+/* The worker that this is takes no task any more, and ends. PM_ESTATE: it runs one. */
+int pm_dismiss_myself(pm_arena *a, pm_patience how);
+
+/* How many more workers would help now, given at most `cap` of them. At the cap, when none suits a task
+ * that could run, one that is idle is dismissed for another in its place. A task that another one waits
+ * for may need one beyond the cap: none of those that suit would ever come if all wait like that. */
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted);
 
 /* PM_OK if no task goes on though a queued one fits: all workers are at tasks, and none of these has

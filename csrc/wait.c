@@ -78,7 +78,9 @@ static void count_for(pm_op *op, uint64_t slot, int waiter)
     atomic_store(&own->waiter, (uint32_t)mine);
     /* Of a task that becomes ready later the record tells; one that is ready already has told
      * nobody. */
-    if (pm__all_busy(a->h) && pm__queued_producer(a, slot + 1, true))
+    uint64_t task =
+        pm__all_busy(a->h) || a->h->mixed.v ? pm__queued_producer(a, slot + 1, true) : 0;
+    if (task && pm__none_free(a, &a->h->shapes[pm__task(a, task - 1)->shape.v - 1]))
         pm_a64_store(&pm__waiter(a, a->slot, waiter)->work, 1);
 }
 

@@ -213,6 +213,21 @@ cdef class Arena:
                 rc = _c.pm_set_aside(a, _c.PM_WAIT, slot, epoch)
         check(rc, "set a stopped worker aside")
 
+    def dismiss_myself(self):
+        """This worker, which runs nothing, takes no task any more, and another may come in its
+        place."""
+        cdef _c.pm_arena *a = self.live()
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_dismiss_myself(a, _c.PM_WAIT)
+        check(rc, "leave the workers")
+
+    @property
+    def is_mixed(self):
+        """Whether there has been a task that not every worker may run, or not on any stack."""
+        return _c.pm_is_mixed(self.live())
+
     def workers_wanted(self, uint64_t cap):
         """How many more workers would help now, given at most `cap` in all."""
         cdef _c.pm_arena *a = self.live()
@@ -273,7 +288,7 @@ cdef class Arena:
 
     @property
     def has_surplus(self):
-        """Whether there are more workers than num_cpus asks for."""
+        """Whether there are more workers than num_cpus asks for, or this one was dismissed."""
         return _c.pm_has_surplus(self.live())
 
     @property

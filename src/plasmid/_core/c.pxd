@@ -164,6 +164,8 @@ cdef extern from "plasmid.h" nogil:
         int64_t bundle
         uint64_t retries
         bint quiet
+        uint64_t env
+        bint alone
 
     ctypedef struct pm_submission:
         uint64_t task
@@ -239,6 +241,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t retries
         uint64_t group
         uint64_t devices
+        uint64_t env
 
     ctypedef struct pm_result:
         const void *data
@@ -392,6 +395,8 @@ cdef extern from "plasmid.h" nogil:
     int pm_block(pm_arena *a, pm_patience how, uint64_t task)
     int pm_resume(pm_arena *a, pm_patience how, uint64_t task)
     int pm_set_aside(pm_arena *a, pm_patience how, uint64_t slot, uint64_t epoch)
+    int pm_dismiss_myself(pm_arena *a, pm_patience how)
+    bint pm_is_mixed(const pm_arena *a)
     int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted)
     int pm_stall(pm_arena *a, pm_patience how, uint64_t *moved)
 

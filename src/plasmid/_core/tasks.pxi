@@ -34,6 +34,8 @@ def submit(
     int64_t bundle=-1,
     int64_t limit=-1,
     bint quiet=False,
+    ObjectRef environment=None,
+    bint alone=False,
 ):
     """Queue a task; the list of its results' references.
 
@@ -43,8 +45,9 @@ def submit(
     units) of what else it needs; group: serial of a placement group, 0 for none; bundle: index of
     one of its bundles, -1 for any. limit: if not negative it yields: the results are its gate, for
     `Arena.next_item`, and one that it ends with, and it pauses while `limit` items have not been
-    taken; 0: never. quiet: it leaves no event. Cost: the lock once, for up to 4 references and
-    4 results.
+    taken; 0: never. quiet: it leaves no event. environment: an object that tells of the one its worker
+    is to be in; alone: not on the stack of a task that waits for it. Cost: the lock once, for up to
+    4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
@@ -94,6 +97,8 @@ def submit(
         needs[i].kind, needs[i].amount = more[i]
     spec.group = group
     spec.bundle = bundle
+    spec.env = 0 if environment is None else arena._own(environment).slot + 1
+    spec.alone = alone
     spec.retries = _c.PM_RETRY_ALWAYS if retries < 0 else <uint64_t>retries
     spec.quiet = quiet
     progress.task = progress.made = 0
@@ -160,6 +165,13 @@ cdef class Running:
     def devices(self):
         """The GPUs that it has, bit by bit."""
         return self._t.devices
+
+    def environment(self):
+        """A reference to the object that tells of its environment; None if it has none."""
+        if self._t.env == 0:
+            return None
+        self.unfinished()
+        return self._arena._hold(_c.pm_ref_of(self._arena._a, self._t.env - 1))
 
     @property
     def function_key(self):
