@@ -39,6 +39,8 @@ PYTHON_LAYERS = {
     "runtime": "runtime _core exceptions .",
     "runtime.stream": "_core engine exceptions",
     "runtime.worker": "runtime _core engine serialize exceptions",
+    "runtime.surroundings": "runtime runtime_env exceptions",
+    "runtime_env": "exceptions",
     "engine.running": "_core",
     "engine.futures": "_core exceptions",
     "engine.inplace": "engine.base _core serialize",
@@ -51,13 +53,14 @@ PYTHON_LAYERS = {
     "engine.history": "ids _core",
     "engine.memory": "_core runtime serialize _tables exceptions",
     "engine.placing": "engine.running ids strategies _core exceptions",
-    "engine.local": "engine.base engine.running engine.futures engine.inplace engine.packing "
-    "engine.serializers engine.capsules engine.memory engine.sites engine.placing engine.history "
-    "engine.oversized ids _core serialize runtime exceptions",
+    "engine.environments": "engine.packing _core runtime_env",
+    "engine.local": "engine.base engine.environments engine.running engine.futures engine.inplace "
+    "engine.packing engine.serializers engine.capsules engine.memory engine.sites engine.placing "
+    "engine.history engine.oversized ids _core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
     "strategies": "",
-    "options": "engine.base strategies groups exceptions",
+    "options": "engine.base strategies groups runtime_env exceptions",
     "groups": "engine.current ids strategies remote",
     "_later": "",
     "absent": "exceptions",
@@ -68,21 +71,21 @@ PYTHON_LAYERS = {
     "remote_function": "remote",
     "generator": "engine.current engine.dynamic exceptions",
     "_raylet": "generator",
-    "runtime_context": "engine.current util.annotations exceptions",
+    "runtime_context": "engine.current util.annotations runtime_env exceptions",
     "internal": "_private",
     "_common": "",
     "api": "engine.base engine.current generator exceptions",
     "buffers": "api engine.base engine.current exceptions",
     "remote": "engine.base engine.current generator options exceptions",
-    "session": "engine.base engine.current options job_config exceptions .",
+    "session": "engine.base engine.current options job_config runtime_env exceptions .",
     "experimental.tqdm_ray": "runtime.bars runtime.board",
     "util.annotations": "",
     "util": "util _later actor api engine.current groups remote session strategies exceptions .",
     "experimental": "experimental engine.base engine.current api remote session exceptions .",
     "_private": "_private _common engine.base engine.current api remote session exceptions .",
     ".": "_core _later _platform _private absent actor api buffers cloudpickle exceptions "
-    "experimental generator ids internal job_config remote remote_function runtime_context session "
-    "types util",
+    "experimental generator ids internal job_config remote remote_function runtime_context "
+    "runtime_env session types util",
     "sessions": "engine.history engine.memory runtime _core exceptions",
     "_progress": "",
     "_tables": "",

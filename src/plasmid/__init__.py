@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         job_config,
         remote_function,
         runtime_context,
+        runtime_env,
         types,
     )
     from plasmid._core.core import ObjectRef
@@ -131,6 +132,7 @@ __all__ = [
     "remote",
     "remote_function",
     "runtime_context",
+    "runtime_env",
     "seal",
     "shutdown",
     "timeline",
@@ -152,7 +154,7 @@ _LATER = {
     **_later.names("plasmid.absent", "RESTORE_WORKER_MODE", "SPILL_WORKER_MODE"),
     **_later.names("plasmid.absent", "SCRIPT_MODE", "WORKER_MODE"),
     **_later.modules("plasmid", "actor", "cloudpickle", "ids", "internal", "job_config"),
-    **_later.modules("plasmid", "remote_function", "runtime_context", "types"),
+    **_later.modules("plasmid", "remote_function", "runtime_context", "runtime_env", "types"),
 }
 
 _LIBRARIES = ("air", "autoscaler", "dag", "data", "llm", "rllib", "serve", "train", "tune")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from plasmid.engine.base import TaskOptions
 from plasmid.exceptions import NotSupportedError
+from plasmid.runtime_env import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,25 @@ def task_options(
         max_retries=value("max_retries", 3),
         retry_exceptions=retry if isinstance(retry, bool) else tuple(retry),
         events=value("enable_task_events", True),
+        runtime_env=_environment_of(given),
+        max_calls=value("max_calls", 1 if given.get("num_gpus") else 0),
     )
+
+
+def with_paths(given: dict[str, Any]) -> dict[str, Any]:
+    """The checked options `given`, of which paths mean the same in every process."""
+    if not given.get("runtime_env"):
+        return given
+    return {**given, "runtime_env": checked(given["runtime_env"], "option runtime_env")}
+
+
+def _environment_of(given: dict[str, Any]) -> str:
+    environment = given.get("runtime_env")
+    if not environment:
+        return ""
+    import json
+
+    return json.dumps(environment, sort_keys=True)
 
 
 def check_options(given: dict[str, Any]) -> None:
@@ -308,6 +327,24 @@ def _name(name: str, value: Any) -> None:
         raise ValueError(f"option {name} must not be empty")
 
 
+def _runtime_env(name: str, value: Any) -> None:
+    if value:
+        checked(value, f"option {name}")
+    elif value is not None and not isinstance(value, dict):
+        raise TypeError(f"option {name} must be a dict or None, not {value!r}")
+
+
+def _max_calls(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not _is_int(value):
+        raise TypeError(f"option {name} must be a whole number or None, not {value!r}")
+    if not 0 <= value <= MOST_RETRIES:
+        raise ValueError(
+            f"option {name} must be 0 (no limit) or up to {MOST_RETRIES}, got {value!r}"
+        )
+
+
 def _bool(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"option {name} must be a bool, not {value!r}")
@@ -331,14 +368,14 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "max_retries": _max_retries,
     "retry_exceptions": _retry_exceptions,
     "name": _name,
+    "runtime_env": _runtime_env,
+    "max_calls": _max_calls,
     "enable_task_events": _bool,
     "_generator_backpressure_num_objects": _backpressure,
 }
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "object_store_memory": (None,),
-    "runtime_env": (None, {}),
-    "max_calls": (None, 0),
     "_metadata": (None, {}),
     "_labels": (None, {}),
     "_num_objects_per_yield": (None, 1),

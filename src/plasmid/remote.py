@@ -14,7 +14,7 @@ from types import FunctionType
 from plasmid.engine import current
 from plasmid.exceptions import NotSupportedError, UsageError
 from plasmid.generator import ObjectRefGenerator
-from plasmid.options import check_options, task_options
+from plasmid.options import check_options, task_options, with_paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ def remote(*args: Any, **kwargs: Any) -> Any:
     Options, here or in `.options()`: num_returns (default 1), num_cpus (1), num_gpus (0), memory
     (bytes), resources ({name: amount}), scheduling_strategy, label_selector, max_retries after a
     worker's death (3; -1: for ever), retry_exceptions (False; True or a list of classes: retried
-    when it raises, too), name. A generator function, async or not, has num_returns "streaming":
-    its call returns an `ObjectRefGenerator`, and _generator_backpressure_num_objects says how many
-    items it may be ahead of who takes them (-1: any number). Or "dynamic": one reference, to a
-    `DynamicObjectRefGenerator` of all items. Ray's other options are accepted with values that ask
-    for nothing. What the session can never give raises TaskUnschedulableError when the task is
-    submitted.
+    when it raises, too), name, runtime_env (its environment: env_vars, working_dir, py_modules; see
+    plasmid.runtime_env), max_calls (its worker ends after so many calls; 0: never; default 1 for
+    tasks with GPUs, whose memory libraries keep, else 0). A generator function, async or not, has
+    num_returns "streaming": its call returns an `ObjectRefGenerator`, and
+    _generator_backpressure_num_objects says how many items it may be ahead of who takes them (-1:
+    any number). Or "dynamic": one reference, to a `DynamicObjectRefGenerator` of all items. Ray's
+    other options are accepted with values that ask for nothing. What the session can never give
+    raises TaskUnschedulableError when the task is submitted.
 
     Works before `init` and while a module is imported. Raises TypeError for what is no function,
     ValueError for an unknown option, NotSupportedError for what plasmid does not have yet, classes
@@ -93,6 +95,7 @@ class RemoteFunction:
 
     def __init__(self, body: _Body, given: dict[str, Any]) -> None:
         check_options(given)
+        given = with_paths(given)
         self._body = body
         self._given = given
         self._task = task_options(given, body.about["__name__"], is_generator=body.is_generator)
@@ -133,7 +136,10 @@ class RemoteFunction:
         return refs[0] if task.num_returns == "dynamic" else refs or None
 
     def options(self, /, **given: Any) -> RemoteFunction:
-        """The same function with these options changed."""
+        """The same function with these options changed. ValueError for max_calls, as in Ray: it is
+        of the function."""
+        if "max_calls" in given:
+            raise ValueError(f"{self._body.name}.options(): max_calls is for @remote only")
         return RemoteFunction(self._body, {**self._given, **given})
 
     def _remote(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from plasmid.ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
+    from plasmid.runtime_env import RuntimeEnv
 
 __all__ = ["RuntimeContext", "get_runtime_context"]
 
@@ -96,14 +97,14 @@ class RuntimeContext:
 
     def get_runtime_env_string(self) -> str:
         """The environment of the task or program, as JSON."""
-        import json
-
-        return json.dumps(self.runtime_env)
+        return self.runtime_env.serialize()
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
-        """The environment that the task or program asked for."""
-        return dict(_here("runtime_env"))
+    def runtime_env(self) -> RuntimeEnv:
+        """The environment that the task is in; in a program, that of its tasks."""
+        from plasmid.runtime_env import RuntimeEnv
+
+        return RuntimeEnv(_validate=False, **_here("runtime_env"))
 
     @property
     def namespace(self) -> str:
@@ -121,7 +122,7 @@ class RuntimeContext:
         return bool(_here("captures_child_tasks"))
 
     def is_canceled(self) -> bool:
-        """Whether the task that calls it was cancelled: what it raises for that may be on its way."""
+        """Whether the task that calls it was cancelled; the exception for it may be on its way."""
         return bool(_here("is_canceled"))
 
     @property

@@ -10,6 +10,7 @@ from plasmid.engine import current
 from plasmid.engine.base import SessionConfig
 from plasmid.exceptions import NotSupportedError, UsageError
 from plasmid.options import check_resources, is_neutral
+from plasmid.runtime_env import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,12 +126,14 @@ def init(
     namespace            in which actors have names
     job_config           a JobConfig: namespace and the like, where they are not given here
     labels               shown in `nodes()`
+    runtime_env          the environment of this program's tasks: env_vars, working_dir, py_modules;
+                         see plasmid.runtime_env. This process itself stays as it is
     logging_level        of plasmid's own messages
     log_to_driver        whether what tasks print appears here (default: yes). That of a session
                          that is joined appears where it was started
     ignore_reinit_error  if there is a session already, use that instead of raising RuntimeError
 
-    The other names are Ray's. Those that ask for what plasmid does not have (runtime_env,
+    The other names are Ray's. Those that ask for what plasmid does not have (logging_config,
     local_mode, ...) are accepted with their neutral values and raise NotSupportedError with others.
     Those that set up parts of Ray (the dashboard, log formats, ports, cgroups and names that begin
     with an underscore) have no effect. Other names raise UsageError, a
@@ -152,7 +155,6 @@ def init(
     _refuse("local_mode", local_mode, False, None)
     job = _job_config(job_config)
     _refuse("logging_config", logging_config, None)
-    _runtime_env(job.runtime_env if runtime_env is None else runtime_env)
     _refuse("enable_resource_isolation", enable_resource_isolation, False, None)
     sizes = {
         "num_cpus": num_cpus,
@@ -171,6 +173,9 @@ def init(
         object_store_memory=_object_store_memory(object_store_memory),
         namespace=_namespace(job.ray_namespace if namespace is None else namespace),
         labels=_labels(labels),
+        runtime_env=checked(
+            job.runtime_env if runtime_env is None else runtime_env, "init: runtime_env"
+        ),
         logging_level=_logging_level(logging_level),
         log_to_driver=log_to_driver is None or bool(log_to_driver),
     )
@@ -239,12 +244,6 @@ def _job_config(job_config: Any) -> JobConfig:
     if not isinstance(job_config, JobConfig):
         raise TypeError(f"init: job_config must be a JobConfig, not {job_config!r}")
     return job_config
-
-
-def _runtime_env(value: Any) -> None:
-    if value is not None and not isinstance(value, dict):
-        raise TypeError(f"init: runtime_env must be a dict, not {value!r}")
-    _refuse("runtime_env", value, None, {})
 
 
 def _address(address: str | None, sizes: list[str]) -> str | None:

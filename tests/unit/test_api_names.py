@@ -76,6 +76,7 @@ NAMES = [
     "remote",
     "remote_function",
     "runtime_context",
+    "runtime_env",
     "seal",
     "shutdown",
     "timeline",

@@ -63,6 +63,7 @@ class SessionConfig(_Record):
     object_store_memory  bytes, >= MINIMUM_STORE; whether the machine has them the engine says
     namespace            for names of actors; None: an anonymous one of this session's own
     labels               shown in `nodes()`
+    runtime_env          the environment of this program's tasks, as runtime_env.checked() gives it
     logging_level        as the logging module takes it: a number or a level's name
     log_to_driver        whether what tasks print appears in the driver
     """
@@ -78,6 +79,7 @@ class SessionConfig(_Record):
         "num_gpus",
         "object_store_memory",
         "resources",
+        "runtime_env",
     )
 
     MINIMUM_STORE: ClassVar[int] = 1 << 20
@@ -93,6 +95,7 @@ class SessionConfig(_Record):
         object_store_memory: int | None = None,
         namespace: str | None = None,
         labels: dict[str, str] | None = None,
+        runtime_env: dict[str, Any] | None = None,
         logging_level: int | str = "info",
         log_to_driver: bool = True,
     ) -> None:
@@ -104,6 +107,7 @@ class SessionConfig(_Record):
         self.object_store_memory = object_store_memory
         self.namespace = namespace
         self.labels = labels or {}
+        self.runtime_env = runtime_env or {}
         self.logging_level = logging_level
         self.log_to_driver = log_to_driver
 
@@ -124,18 +128,22 @@ class TaskOptions(_Record):
     max_retries       after a worker's death: how many times more, -1 for ever
     retry_exceptions  whether raising is retried, too: always, never, or for these classes
     events            whether `tasks` and `timeline` tell what became of it
+    runtime_env       the environment that it asks for, as JSON; "": none but its submitter's
+    max_calls         its worker ends after so many calls of the function; 0: it does not
     """
 
     __slots__ = (
         "backpressure",
         "events",
         "is_plain",
+        "max_calls",
         "max_retries",
         "name",
         "num_cpus",
         "num_returns",
         "resources",
         "retry_exceptions",
+        "runtime_env",
         "selectors",
         "strategy",
     )
@@ -153,6 +161,8 @@ class TaskOptions(_Record):
         max_retries: int = 3,
         retry_exceptions: bool | tuple[type[BaseException], ...] = False,
         events: bool = True,
+        runtime_env: str = "",
+        max_calls: int = 0,
     ) -> None:
         self.name = name
         self.num_returns = num_returns
@@ -165,6 +175,8 @@ class TaskOptions(_Record):
         self.max_retries = max_retries
         self.retry_exceptions = retry_exceptions
         self.events = events
+        self.runtime_env = runtime_env
+        self.max_calls = max_calls
 
 
 class Engine(ABC):

@@ -9,7 +9,6 @@ api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import sys
@@ -24,6 +23,7 @@ from plasmid import ids, serialize
 from plasmid._core import core
 from plasmid.engine import capsules, history, inplace, memory, oversized, packing, sites
 from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
+from plasmid.engine.environments import Environments
 from plasmid.engine.futures import Futures
 from plasmid.engine.placing import Placing, amount
 from plasmid.engine.running import (
@@ -41,8 +41,8 @@ from plasmid.exceptions import (
     RayTaskError,
     SessionError,
 )
-from plasmid.runtime import aliases, names
-from plasmid.runtime.environment import devices
+from plasmid.runtime import aliases, names, surroundings
+from plasmid.runtime.environment import ThreadLimit, devices
 from plasmid.runtime.imports import import_path
 from plasmid.runtime.limits import most_workers
 from plasmid.serialize import custom
@@ -101,7 +101,7 @@ def start(config: SessionConfig) -> LocalEngine:
         config.address or os.environ.get("PLASMID_ADDRESS") or os.environ.get("RAY_ADDRESS")
     )
     if guest is not None:
-        return LocalEngine(guest.arena, guest, config, is_guest=True)
+        return _begin(guest, config, is_guest=True)
     from plasmid.runtime.session import Session
 
     session = Session(
@@ -114,7 +114,17 @@ def start(config: SessionConfig) -> LocalEngine:
         namespace=config.namespace,
         labels=config.labels,
     )
-    return LocalEngine(session.arena, session, config)
+    return _begin(session, config)
+
+
+def _begin(
+    session: Session | Guest, config: SessionConfig, *, is_guest: bool = False
+) -> LocalEngine:
+    try:
+        return LocalEngine(session.arena, session, config, is_guest=is_guest)
+    except BaseException:  # its environment is larger than the store, for example
+        session.close()
+        raise
 
 
 def _join(address: str | None) -> Guest | None:
@@ -162,6 +172,8 @@ class LocalEngine(Engine):
         self._arena = arena
         self._session = session
         self._config = config or SessionConfig()
+        # Before anything knows this engine: there may be no room for the job's.
+        self.environments = Environments(arena, self._config.runtime_env)
         self._handles: WeakValueDictionary[bytes, Exported] = WeakValueDictionary()
         self._import_path = set(session.import_path if session else import_path())
         self._aliases = set(session.aliases if session else aliases.names())
@@ -384,7 +396,7 @@ class LocalEngine(Engine):
         able = can_run_inside()
         eager = able and timeout is None and need == len(refs)
         eager = eager and task.depth < INLINE_DEPTH and is_stack_low()
-        if not eager:
+        if not eager or self._arena.is_mixed:  # not all of them may be for this process to run
             core.hurry(self._arena, self._pending(refs))
         told = False
         while True:
@@ -449,14 +461,22 @@ class LocalEngine(Engine):
 
     # ---- tasks
 
+    def enter(self, ref: core.ObjectRef, threads: ThreadLimit) -> None:
+        """This process, a worker, enters an environment for good; what it submits is in it, too.
+        RuntimeEnvSetupError."""
+        fields = self.environments.read(ref)
+        self._import_path.update(surroundings.enter(fields, threads))
+        self.environments.adopt(ref, fields)
+
     def export(self, function: Callable[..., Any], name: str, key: bytes) -> Exported:
         handle = self._handles.get(key)
         if handle is None:
             with shielded():
-                packed = self._packed(function)
+                stored = self._packed(function)
                 module = getattr(function, "__module__", None)
-                oversized.look_at(len(packed[0]), module, name)
-                ref = self._publish(packed)
+                oversized.look_at(len(stored[0]), module, name)
+                content = repr(stored[1]).encode() + stored[0]  # the same bytes are stored once
+                ref = packing.publish(self._arena, content, stored)
             handle = Exported(ref, name.encode(errors="replace"))
             self._handles[key] = handle
         return handle
@@ -471,20 +491,6 @@ class LocalEngine(Engine):
         refs = serialize.plan(function).refs
         return serialize.dumps_function(function), (more_path, more_names), refs
 
-    def _publish(
-        self,
-        stored: tuple[bytes, tuple[tuple[str, ...], tuple[str, ...]], Sequence[core.ObjectRef]],
-    ) -> core.ObjectRef:
-        """The session's object for a pickled function: the same bytes are stored once."""
-        content = hashlib.blake2b(repr(stored[1]).encode() + stored[0], digest_size=core.KEY_BYTES)
-        while True:
-            ref = self._arena.find(content.digest())
-            if ref is not None:
-                return ref
-            ref = packing.store(self._arena, stored).seal()
-            if self._arena.name(ref, content.digest()):
-                return ref
-
     def submit(
         self,
         handle: Exported,
@@ -494,16 +500,26 @@ class LocalEngine(Engine):
     ) -> list[core.ObjectRef]:
         placed = self._placing.place(options)
         extra = None
-        returns = options.num_returns
+        returns, calls = options.num_returns, options.max_calls
         is_dynamic = returns == "dynamic"
-        if options.retry_exceptions or placed.cpu != core.UNITS or placed.captures or is_dynamic:
-            extra = (options.retry_exceptions, options.num_cpus, placed.captures, is_dynamic)
+        plain = not (options.retry_exceptions or placed.captures or is_dynamic or calls)
+        if not plain or placed.cpu != core.UNITS:
+            extra = (
+                options.retry_exceptions,
+                options.num_cpus,
+                placed.captures,
+                is_dynamic,
+                calls,
+            )
         arena, function = (
             self._arena,
             handle.ref,
         )  # in this order: shutdown() takes them in the other
         if function is None:
             raise SessionError(core.LEFT if self._is_guest else core.SHUT_DOWN)
+        asked, environment = options.runtime_env, self.environments.own
+        if asked:
+            environment = self.environments.of(asked)
         packed = packing.pack_arguments(arena, args, kwargs, extra)
         return core.submit(
             arena,
@@ -521,6 +537,8 @@ class LocalEngine(Engine):
             placed.bundle,
             options.backpressure if returns == "streaming" else -1,
             not options.events,
+            environment,
+            calls > 0,
         )
 
     def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:
@@ -655,7 +673,7 @@ class LocalEngine(Engine):
             "address": self._session.name if self._session else self._boot["address"],
             "namespace": self._namespace,
             "labels": self._placing.labels,
-            "runtime_env": {},
+            "runtime_env": self.environments.fields,
             "accelerators": {"GPU": [str(device) for device in self.gpu_ids()]},
             "placement_group_id": ids.PlacementGroupID.nil(),
             "captures_child_tasks": False,
@@ -717,4 +735,5 @@ class LocalEngine(Engine):
             ended: Any = _Ended(self._is_guest)
             self._arena.hooks = ended
             self._arena = self._futures = self.serializers = self._placing = ended
+            self.environments = ended
             futures.close()

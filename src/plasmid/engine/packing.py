@@ -2,12 +2,13 @@
 
 Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them
 have left a None behind, and `where` says where each belongs (an index of args or a name of kwargs);
-`extra` is (retry_exceptions, num_cpus, captures, is_dynamic), or None for the defaults. A call with
-plain values only is one C pickle; the rest goes through the serializer.
+`extra` is (retry_exceptions, num_cpus, captures, is_dynamic, max_calls), or None for the defaults.
+A call with plain values only is one C pickle; the rest goes through the serializer.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -79,6 +80,18 @@ def pack_result(arena: core.Arena, value: Any, task: str = "") -> bytes | core.P
     gathered = _Gather(plan.nbytes)
     plan.write(gathered)
     return bytes(gathered.raw)
+
+
+def publish(arena: core.Arena, content: bytes, value: Any) -> core.ObjectRef:
+    """The session's object for this content, with that value: stored once, and found by all."""
+    key = hashlib.blake2b(content, digest_size=core.KEY_BYTES).digest()
+    while True:
+        ref = arena.find(key)
+        if ref is not None:
+            return ref
+        ref = store(arena, value).seal()
+        if arena.name(ref, key):
+            return ref
 
 
 class Packed:

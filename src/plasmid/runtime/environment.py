@@ -12,7 +12,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
 _VARIABLE = "OMP_NUM_THREADS"
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -39,6 +39,10 @@ class ThreadLimit:
             self._cpus = num_cpus
             self._environ[_VARIABLE] = str(max(1, int(num_cpus)))
 
+    def leave_to(self, variables: Mapping[str, str]) -> None:
+        """Leave it alone from now on, if it is one of these, which the user has set."""
+        self._ours = self._ours and _VARIABLE not in variables
+
 
 class VisibleDevices:
     """CUDA_VISIBLE_DEVICES of a process that runs tasks: the GPUs that the task holds.
@@ -64,6 +68,11 @@ class VisibleDevices:
         if self._names is None:
             return numbers
         return [self._names[number] for number in numbers]
+
+    def leave_to(self, variables: Mapping[str, str]) -> None:
+        """A task without GPUs finds what these say from now on, which the user has set."""
+        self._given = variables.get(_DEVICES, self._given)
+        self._hides = self._hides and _DEVICES not in variables
 
     def set(self, mask: int) -> None:
         """Before a task that holds these devices."""

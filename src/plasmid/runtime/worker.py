@@ -34,7 +34,7 @@ from plasmid.exceptions import (
     summary,
 )
 from plasmid.runtime import aliases, bars, output
-from plasmid.runtime.environment import devices
+from plasmid.runtime.environment import ThreadLimit, devices
 from plasmid.runtime.start import WorkerStart
 from plasmid.runtime.stream import Stream, drive, gather, no_pause
 
@@ -46,9 +46,12 @@ FUNCTIONS = 1000
 
 _NOTHING = core.encode(None) or b""
 
+_DEFAULTS = (False, 1.0, False, False, 0)
+"""What `extra` says of most tasks; see packing."""
+
 
 def main(start: WorkerStart) -> None:
-    """Run tasks until the session ends, or this worker is surplus."""
+    """Run tasks until the session ends, this worker is surplus, or a task was to be its last."""
     try:
         arena = core.Arena.attach(start.arena_fd, core.WORKER, start.driver_pidfd, start.bell_fd)
     except SessionNotFoundError:  # shutdown() came first
@@ -57,7 +60,7 @@ def main(start: WorkerStart) -> None:
     current.set_engine(engine)
     process.forked = False  # by the nursery it was
     core.listen_for_cancel(arena, look_for_cancel)
-    Worker(arena, start.threads.set, engine.serializers.update).run()
+    Worker(arena, engine, start.threads).run()
 
 
 class Worker:
@@ -75,12 +78,17 @@ class Worker:
     def __init__(
         self,
         arena: core.Arena,
-        set_threads: Callable[[float], None],
-        update_serializers: Callable[[], None],
+        engine: LocalEngine,
+        threads: ThreadLimit,
     ) -> None:
         self._arena = arena
-        self._update_serializers = update_serializers
-        self._set_threads = set_threads
+        self._engine = engine
+        self._update_serializers = engine.serializers.update
+        self._threads = threads
+        self._set_threads = threads.set
+        self._at_home = False  # in the environment of its tasks
+        self._calls: dict[tuple[int, int], int] = {}  # of functions that have max_calls
+        self._is_worn = False  # one of them has been called so often
         self._functions: dict[tuple[int, int], Callable[..., Any]] = {}
         self._has_devices = arena.resources()["GPU"][0] > 0
 
@@ -97,6 +105,9 @@ class Worker:
                 task = core.next_task(self._arena, SURPLUS_SECONDS)
             if task is not None:
                 task = self._perform(task, take=True)
+                if self._is_worn:
+                    self._arena.dismiss_myself()
+                    return
             elif self._arena.closing or self._arena.has_surplus:
                 return
 
@@ -121,6 +132,7 @@ class Worker:
         results, error, retry = self._outcome(mine, yielded)
         bars.send_rest()
         output.end_task()
+        take = take and not self._is_worn
         try:
             if error is None:
                 following = self._finish(task, results, take)
@@ -155,15 +167,12 @@ class Worker:
             if yielded is not None and not task.wanted:
                 return [_NOTHING], None, False
             self._update_serializers()
-            self._show_devices(task)
             try:
+                if not self._at_home:
+                    self._settle(task)
+                self._show_devices(task)
                 args, kwargs, where, extra = packing.unpack_arguments(task)
-                asked, mine.num_cpus, mine.captures, is_dynamic = extra or (
-                    False,
-                    1.0,
-                    False,
-                    False,
-                )
+                asked, mine.num_cpus, mine.captures, is_dynamic, calls = extra or _DEFAULTS
                 self._set_threads(mine.num_cpus)
                 filled = self._fill_in(task, mine, args, kwargs, where)
                 function = mine.function = self._function(task)
@@ -171,6 +180,8 @@ class Worker:
                 _forget_frames(error)
                 return [], error, False
             retry = asked
+            if calls:
+                self._count_call(task, calls)
             value = self._call(mine, function, filled, kwargs)
             ours = 4  # of a generator's
             if yielded is not None:
@@ -195,6 +206,19 @@ class Worker:
         if process.forked:
             leave_fork(None)
         return results, None, False
+
+    def _settle(self, task: core.Running) -> None:
+        """Before the first task: enter its environment, which all others have, too.
+        RuntimeEnvSetupError: the next one tries again."""
+        environment = task.environment()
+        if environment is not None:
+            self._engine.enter(environment, self._threads)
+        self._at_home = True
+
+    def _count_call(self, task: core.Running, most: int) -> None:
+        key = task.function_key
+        self._calls[key] = self._calls.get(key, 0) + 1
+        self._is_worn = self._is_worn or self._calls[key] >= most
 
     def _show_devices(self, task: core.Running) -> None:
         if self._has_devices:
