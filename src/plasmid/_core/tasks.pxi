@@ -45,9 +45,9 @@ def submit(
     units) of what else it needs; group: serial of a placement group, 0 for none; bundle: index of
     one of its bundles, -1 for any. limit: if not negative it yields: the results are its gate, for
     `Arena.next_item`, and one that it ends with, and it pauses while `limit` items have not been
-    taken; 0: never. quiet: it leaves no event. environment: an object that tells of the one its worker
-    is to be in; alone: not on the stack of a task that waits for it. Cost: the lock once, for up to
-    4 references and 4 results.
+    taken; 0: never. quiet: it leaves no event. environment: an object that tells of the one its
+    worker is to be in; alone: not on the stack of a task that waits for it. Cost: the lock once,
+    for up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
