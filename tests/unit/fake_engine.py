@@ -182,6 +182,18 @@ class FakeEngine(Engine):
     def locate(self, refs: list[Ref]) -> dict[Ref, dict[str, Any]]:
         return {ref: {"node_ids": ["0"], "object_size": 1, "did_spill": False} for ref in refs}
 
+    def objects(self) -> list[dict[str, Any]]:
+        return []
+
+    def processes(self) -> list[dict[str, Any]]:
+        return []
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return []
+
+    def timeline(self) -> list[dict[str, Any]]:
+        return []
+
     def memory_summary(self, limit: int) -> str:
         return "0 bytes"
 
