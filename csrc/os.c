@@ -188,20 +188,22 @@ int pm__os_eventfd_ring(int fd)
     return write(fd, &one, sizeof one) == sizeof one || errno == EAGAIN ? PM_OK : PM_ESYS;
 }
 
-static volatile sig_atomic_t marked;
+static volatile sig_atomic_t mark_file, mark_bell;
 
 static void mark(int signum)
 {
     (void)signum;
     int e = errno;
-    (void)!write(marked, "", 1);
+    (void)!write(mark_file, "", 1);
+    (void)!write(mark_bell, "", 1);
     errno = e;
 }
 
-int pm__os_mark_on_signal(int signum, int fd)
+int pm__os_mark_on_signal(int signum, int file, int bell)
 {
     struct sigaction action = {.sa_handler = mark, .sa_flags = SA_RESTART};
-    marked = fd;
+    mark_file = file;
+    mark_bell = bell;
     return sigaction(signum, &action, NULL) ? PM_ESYS : PM_OK;
 }
 

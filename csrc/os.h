@@ -41,8 +41,9 @@ pid_t pm__os_process_of(pid_t tid);
 void pm__os_signal(pid_t pid, uint64_t start_time, int sign);
 void pm__os_signal_main(int sign); /* to this process's main thread */
 int pm__os_eventfd_ring(int fd);
-/* Have signal `signum` write a byte 0 to fd, and do nothing else. Once in a process. */
-int pm__os_mark_on_signal(int signum, int fd);
+/* Have signal `signum` write a byte 0 to `file`, then one to `bell`, and do nothing else. Once in a
+ * process. */
+int pm__os_mark_on_signal(int signum, int file, int bell);
 int pm__os_random(void *out, uint64_t len);
 
 #endif

@@ -275,7 +275,7 @@ cdef extern from "plasmid.h" nogil:
     const char *pm_strerror(int rc)
     const char *pm_err_class(int rc)
     int pm__stopped_holder()
-    int pm__os_mark_on_signal(int signum, int fd)
+    int pm__os_mark_on_signal(int signum, int file, int bell)
     uint64_t pm__os_now()
     uint64_t pm__client_high(const pm_arena *a)
     int pm__over(const pm_arena *a)

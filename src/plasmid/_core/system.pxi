@@ -12,9 +12,10 @@ def line_buffer_stdout():
     _system(-(_c.setvbuf(_c.stdout, NULL, _c._IOLBF, 0) != 0), "setvbuf")
 
 
-def mark_on_signal(int signum, int fd):
-    """Have the signal write a byte 0 to fd, and do nothing else; in C, whatever Python does."""
-    _system(_c.pm__os_mark_on_signal(signum, fd), "sigaction")
+def mark_on_signal(int signum, int file, int bell):
+    """Have the signal write a byte 0 to `file`, then one to `bell`, and do nothing else; in C,
+    whatever Python does."""
+    _system(_c.pm__os_mark_on_signal(signum, file, bell), "sigaction")
 
 
 def inotify():

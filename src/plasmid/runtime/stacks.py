@@ -1,8 +1,10 @@
 """The Python stacks of workers, also of one that is stuck in C code: what `plasmid stack` prints.
 
-Each worker keeps a nameless file for them. A signal has Python's faulthandler write the stacks of
-all its threads there, in C, whatever the interpreter does; then a handler of ours writes a byte 0,
-which says that this is all. The reader opens the file through /proc and sleeps until it has grown.
+Each worker keeps a nameless file for them, and a pipe, whose number stands first in the file. A
+signal has Python's faulthandler write the stacks of all its threads there, in C, whatever the
+interpreter does; then a handler of ours writes a byte 0, which says that this is all, and one into
+the pipe. The reader opens both through /proc and sleeps until something is in the pipe. (inotify
+tells nothing of files in memory.)
 
 To the program a signal is not nothing: C code in a call that any signal ends early, sleep() say,
 sees it end.
@@ -24,7 +26,6 @@ SIGNAL = 48
 """SIGRTMIN + 14: programs have no use for it."""
 
 _FILE = "plasmid stack"
-_IN_MODIFY = 2
 
 
 def ignore() -> None:
@@ -34,8 +35,10 @@ def ignore() -> None:
 
 def prepare() -> None:
     """Answer the signal from now on. In this process only, once."""
+    bell, ring = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     file = os.memfd_create(_FILE)
-    core.mark_on_signal(SIGNAL, file)
+    os.write(file, b"%d\n" % bell)
+    core.mark_on_signal(SIGNAL, file, ring)
     faulthandler.register(SIGNAL, file=file, all_threads=True, chain=True)
 
 
@@ -64,21 +67,23 @@ class _Reader:
 
     def ask(self) -> None:
         self._process = self._keep(os.pidfd_open(self._pid))
-        path = self._path()
-        self._file = self._keep(os.open(path, os.O_RDONLY))
+        self._file = self._keep(os.open(self._path(), os.O_RDONLY))
+        bell = os.pread(self._file, 20, 0).partition(b"\n")[0].decode()
+        if not bell:
+            raise LookupError("it is just starting")
+        flags = os.O_RDONLY | os.O_NONBLOCK
+        self._bell = self._keep(os.open(f"/proc/{self._pid}/fd/{bell}", flags))
         self._from = os.fstat(self._file).st_size
-        self._grown = self._keep(core.inotify())
-        core.inotify_add(self._grown, path, _IN_MODIFY)
         # Opened before the file was found: it is the same process.
         signal.pidfd_send_signal(self._process, SIGNAL)
 
     def answer(self, until: float) -> str:
         events = select.poll()
-        events.register(self._grown, select.POLLIN)
+        events.register(self._bell, select.POLLIN)
         events.register(self._process, select.POLLIN)
         while True:
-            with suppress(BlockingIOError):
-                os.read(self._grown, 4096)
+            with suppress(BlockingIOError):  # one byte: others may wait for theirs
+                os.read(self._bell, 1)
             text = os.pread(self._file, 1 << 20, self._from)
             if text.endswith(b"\0"):
                 return text[:-1].decode(errors="replace").strip()
