@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_the_text_report_ends_with_the_check():
 
 def test_on_a_terminal_both_halves_show_a_progress_bar():
     main, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
     command = [sys.executable, "-m", "plasmid", "demo", str(STDLIB / "json"), "--cpus", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=side) as process:
         os.close(side)

@@ -444,6 +444,7 @@ def test_another_user_is_refused(address: str) -> None:
         import os, sys
         sys.path[:] = {sys.path!r}
         import plasmid, plasmid.runtime.guest, plasmid.engine.local  # while it may read them
+        import plasmid.job_config
         os.setgid(65534)
         os.setuid(65534)
         try:
