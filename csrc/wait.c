@@ -8,6 +8,8 @@ enum {
     NONE_NEEDED = -1000, /* beside the PM_E* codes */
     SPIN_MAX_NS = 50000,
     SPIN_MIN_NS = 1000,
+    /* from the wake to running again, at most: 40 us are common on a virtual machine, up to 90 seen */
+    WAKE_NS = 100000,
     BATCH = 16, /* records linked in one lock hold */
     LOOKS = 64, /* entries looked at in one lock hold */
     /* a sleep beside ready tasks and idle workers is looked at after this long */
@@ -46,7 +48,7 @@ bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64
 void pm__slept(pm_arena *a, uint64_t began)
 {
     uint32_t budget = atomic_load_explicit(&a->spin_ns, memory_order_relaxed);
-    bool would_have_paid = pm__os_now() - began < SPIN_MAX_NS;
+    bool would_have_paid = pm__os_now() - began < SPIN_MAX_NS + WAKE_NS;
     budget = would_have_paid ? budget * 2 : budget / 2;
     budget = budget > SPIN_MAX_NS ? SPIN_MAX_NS : budget < SPIN_MIN_NS ? SPIN_MIN_NS : budget;
     atomic_store_explicit(&a->spin_ns, budget, memory_order_relaxed);
