@@ -208,7 +208,7 @@ class LocalEngine(Engine):
             lease = inplace.lease_of(value)
             if lease is not None:
                 ref = packing.seal(arena, lease, value, SEAL_SECONDS)
-        return packing.store(arena, value).seal() if ref is None else ref
+        return packing.put(arena, value) if ref is None else ref
 
     def give_name(self, ref: core.ObjectRef, name: str, lifetime: float | str) -> None:
         seconds = None if isinstance(lifetime, str) else lifetime

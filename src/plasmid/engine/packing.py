@@ -34,10 +34,23 @@ class _Gather:
         self.raw[offset : offset + view.nbytes] = view
 
 
-def store(arena: core.Arena, value: Any) -> core.Pending:
-    """`value` as a pending object, written and not yet sealed. Arrays inside that were being made
-    in place are sealed."""
+def put(arena: core.Arena, value: Any) -> core.ObjectRef:
+    """`value` as a sealed object. What is planned as one short piece of bytes takes no lock."""
     plan = serialize.plan(value)
+    if plan.nbytes <= core.INLINE_BYTES and not plan.refs and not sites.ENABLED:
+        _, data = plan.pieces[0]
+        if type(data) is bytes and len(data) == plan.nbytes:
+            return arena.put_bytes(data)
+    return _stored(arena, plan).seal()
+
+
+def store(arena: core.Arena, value: Any) -> core.Pending:
+    """`value` as a pending object, written and not yet sealed."""
+    return _stored(arena, serialize.plan(value))
+
+
+def _stored(arena: core.Arena, plan: serialize.Plan) -> core.Pending:
+    """Arrays inside that were being made in place are sealed."""
     if plan.refs:
         inplace.seal_parts(arena, plan.refs)
     return _written(arena, plan, sites.here() if sites.ENABLED else b"")
