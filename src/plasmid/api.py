@@ -141,7 +141,9 @@ def get(
     list or dict TypeError.
 
     Processes and threads: safe from any thread of any process of the session. Blocks without the
-    GIL, and Ctrl-C interrupts it. A worker that waits here lends its CPU to other tasks.
+    GIL, and Ctrl-C interrupts it. A worker that waits here lends its CPU to other tasks, or runs
+    what it waits for itself, where no other worker can: then the timeout is looked at when that
+    task has ended.
     """
     if timeout is not None:
         timeout = None if timeout == -1 else seconds("get", timeout)
