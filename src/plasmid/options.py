@@ -345,6 +345,11 @@ def _max_calls(name: str, value: Any) -> None:
         )
 
 
+def _dict(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"option {name} must be a dict or None, not {value!r}")
+
+
 def _bool(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"option {name} must be a bool, not {value!r}")
@@ -371,12 +376,13 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "runtime_env": _runtime_env,
     "max_calls": _max_calls,
     "enable_task_events": _bool,
+    # For Ray's libraries to note things; nothing reads them.
+    "_metadata": _dict,
+    "_labels": _dict,
     "_generator_backpressure_num_objects": _backpressure,
 }
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "object_store_memory": (None,),
-    "_metadata": (None, {}),
-    "_labels": (None, {}),
     "_num_objects_per_yield": (None, 1),
 }

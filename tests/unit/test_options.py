@@ -85,7 +85,8 @@ class Foreign:
         ("label_selector", {}),
         ("accelerator_type", None),
         ("max_calls", 0),
-        ("_metadata", {}),
+        ("_metadata", {"job": {"a": 1}}),
+        ("_labels", {"a": "b"}),
     ],
 )
 def test_is_accepted(name: str, value: object) -> None:
