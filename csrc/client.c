@@ -376,17 +376,26 @@ static bool is_ours(const struct pm_watch *w)
            now.st_ino == w->opened.st_ino;
 }
 
+/* Before Linux 6.9 all descriptors of events and of processes are one file: the bell's is that, too. */
+static bool is_like_others(const struct pm_watch *w)
+{
+    struct stat bell;
+    return fstat(w->bell, &bell) == 0 && bell.st_dev == w->opened.st_dev &&
+           bell.st_ino == w->opened.st_ino;
+}
+
 /* There is an event of the driver's descriptor: its end, if the descriptor is the one we opened; else
  * we watch by a new one. Returns what to poll. */
 static int look_at_driver(struct pm_watch *w)
 {
     const pm_client_shm *driver = driver_of(w->a);
-    if (is_ours(w)) {
+    bool lives = driver && pm_life_is_held(&driver->life);
+    if (is_ours(w) && !(lives && is_like_others(w))) {
         driver_ended(w);
         return -1;
     }
     w->driver = -1; /* not ours to close any more */
-    if (driver && pm_life_is_held(&driver->life))
+    if (lives)
         w->driver = pm__os_pidfd((pid_t)driver->pid.v);
     if (w->driver < 0 || fstat(w->driver, &w->opened) || !pm_life_is_held(&driver->life))
         driver_ended(w); /* the last was asked after the open: else it is that process */

@@ -103,6 +103,7 @@ typedef struct {
     pm_j64 head, tail; /* [J] items, through their links; each has one reference, the stream's */
     pm_j64 made;       /* [J] items that were ever put in: a further attempt skips as many */
     pm_j64 limit;      /* [J] the task pauses while so many are here; 0 = never */
+    pm_j64 told;       /* [J] 1: the last item is what the task raised; there is none after it */
     pm_j64
         pausing; /* [J] its waiter, client * PM_WAITERS + waiter + 1; 0, or out of date: harmless */
 } pm_stream_shm;

@@ -22,6 +22,7 @@ void pm__stream_begin(pm_arena *a, uint64_t gate, uint64_t limit)
     pm_init(&s->tail, 0);
     pm_init(&s->made, 0);
     pm_init(&s->limit, limit);
+    pm_init(&s->told, 0);
     pm_init(&s->pausing, 0);
 }
 
@@ -74,7 +75,7 @@ static int make_item(pm_op *op, uint64_t task, const pm_result *r, uint64_t *ite
     return PM_OK;
 }
 
-static void append(pm_op *op, uint64_t gate, uint64_t item)
+static void append(pm_op *op, uint64_t gate, uint64_t item, bool failed)
 {
     pm_lock *l = &op->a->lock;
     pm_entry_shm *e = pm__entry(op->a, gate - 1);
@@ -82,6 +83,8 @@ static void append(pm_op *op, uint64_t gate, uint64_t item)
     pm_set(l, s->tail.v ? &pm__entry(op->a, s->tail.v - 1)->link : &s->head, item);
     pm_set(l, &s->tail, item);
     pm_set(l, &s->made, s->made.v + 1);
+    if (failed)
+        pm_set(l, &s->told, 1);
     pm_set(l, &e->held, e->held.v + 1);
     if (state_of(op->a, gate) == PM_PENDING) {
         pm__entry_publish(op, gate, PM_OFFERING);
@@ -95,10 +98,13 @@ static int yield(pm_op *op, uint64_t task, const pm_result *r, bool *room)
     *room = true;
     if (!is_open(op->a, gate))
         return without_taker(op->a, task);
+    /* A former attempt has told of its end, and died before it had ended. */
+    if (pm__stream(op->a, gate)->told.v)
+        return r->failed ? PM_OK : PM_EDROPPED;
     int rc = make_item(op, task, r, &item);
     if (rc)
         return rc;
-    append(op, gate, item);
+    append(op, gate, item, r->failed);
     *room = has_room(op->a, gate);
     return PM_OK;
 }

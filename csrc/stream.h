@@ -26,6 +26,7 @@ typedef struct {
 
 /* The task that this client runs yields: an object with these bytes, or `object` itself, sealed,
  * whose references stay with the caller. *room: false if it should now pause (pm_await_room()).
+ * An item that failed is the last: after it others are PM_EDROPPED, and a second one has no effect.
  * PM_EDROPPED: nobody waits for items or for the end, so the task should end. PM_ETABLE, and as
  * pm_seal(). */
 int pm_yield(pm_arena *a, pm_patience how, uint64_t task, const pm_result *item, bool *room);

@@ -122,6 +122,31 @@ TEST(items_come_in_order_before_the_task_ends)
     pm_close(w.a);
 }
 
+/* The worker told of the error, and died before the end: the next attempt raises it, too. */
+TEST(error_that_a_task_yields_is_its_last_item_in_all_attempts)
+{
+    world w = world_new();
+    stream s = submit_stream(&w, 0, 1);
+    pm_running t = start(&w);
+    const pm_result error = {.data = "why", .len = 3, .failed = true},
+                    more = {.data = "m", .len = 1};
+    uint64_t items;
+    bool room, ended;
+    yield(&w, &t, 1);
+    DO(pm_yield(w.a, PM_WAIT, t.task, &error, &room));
+    DO(pm_retry(w.a, PM_WAIT, t.task));
+    t = start(&w);
+    CHECK(t.attempt == 2 && t.made == 2);
+    DO(pm_yield(w.a, PM_WAIT, t.task, &error, &room));
+    CHECK(pm_yield(w.a, PM_WAIT, t.task, &more, &room) == PM_EDROPPED);
+    DO(pm_stream_look(w.a, PM_WAIT, s.gate.slot, &items, &ended));
+    CHECK(items == 2 && !ended);
+    finish(&w, &t);
+    drop_stream(&w, s);
+    clean(&w);
+    pm_close(w.a);
+}
+
 TEST(failure_of_the_task_is_told_once_after_the_items)
 {
     world w = world_new();
@@ -158,7 +183,8 @@ TEST(objects_that_contain_references_become_items)
         pm_ref object = pending(&w, 5000, 40 + i, &inner, 1);
         const pm_result r = {.object = object.slot, .failed = i == 1};
         DO(pm_yield(w.a, PM_WAIT, t.task, &r, &room));
-        CHECK(pm_yield(w.a, PM_WAIT, t.task, &r, &room) == PM_ESTATE); /* it is sealed */
+        /* it is sealed; an error is the last item, and a second one has no effect */
+        CHECK(pm_yield(w.a, PM_WAIT, t.task, &r, &room) == (i ? PM_OK : PM_ESTATE));
         clean(&w);
         if (i == 0)
             drop(&w, object);
