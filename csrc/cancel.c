@@ -28,6 +28,7 @@ typedef struct {
 /* What is to be done after the unlock about a running task. */
 typedef struct {
     uint64_t pid, start_time;
+    int signal;
     parent task;
 } runner;
 
@@ -51,11 +52,14 @@ static void cancel(batch *b, uint64_t task)
     pm_arena *a = op->a;
     pm_task_shm *t = pm__task(a, task - 1);
     runner *r = &b->runners[b->n];
-    uint64_t asked = (t->cancel.v & ~(uint64_t)PM_CANCEL_TOLD) | PM_CANCEL_ASKED | b->way;
-    *r = (runner){.task = {t->serial.v, a->h->serial.v}};
+    /* A call's process is its actor's, which is not to be killed for it. */
+    unsigned way = pm__called(a, t) ? b->way & ~(unsigned)PM_CANCEL_FORCE : b->way;
+    uint64_t asked = (t->cancel.v & ~(uint64_t)PM_CANCEL_TOLD) | PM_CANCEL_ASKED | way;
+    *r = (runner){.task = {t->serial.v, a->h->serial.v},
+                  .signal = way & PM_CANCEL_FORCE ? SIGKILL : PM_CANCEL_SIGNAL};
     pm_set(&a->lock, &t->cancel, asked);
     if (t->state.v == PM_TASK_READY)
-        pm__queue_remove(op, task);
+        pm__unqueue(op, task);
     if (t->state.v == PM_TASK_READY || t->state.v == PM_TASK_WAITING) {
         pm__event_of_task(op, task, PM_CANCELLED, b->now);
         pm__task_end(op, task);
@@ -75,8 +79,7 @@ static void interrupt(const batch *b)
         const runner *r = &b->runners[i];
         PM_CRASH(INTERRUPT);
         if (r->pid)
-            pm__os_signal((pid_t)r->pid, r->start_time,
-                          b->way & PM_CANCEL_FORCE ? SIGKILL : PM_CANCEL_SIGNAL);
+            pm__os_signal((pid_t)r->pid, r->start_time, r->signal);
     }
 }
 
@@ -130,7 +133,8 @@ static int scan(batch *b, pm_arena *a, const generation *parents, uint64_t *at, 
          i < SCAN && *at < tasks->high.v && b->n < BATCH && pm_lock_room(&a->lock) >= 2 * WRITES;
          i++, ++*at) {
         const pm_task_shm *t = pm__task(a, *at);
-        if (is_cancellable(t) && is_child(t, parents))
+        /* Actors outlive who made them. */
+        if (is_cancellable(t) && is_child(t, parents) && !pm__task_mailbox(a, *at + 1))
             cancel(b, *at + 1);
     }
     *end = *at >= tasks->high.v;

@@ -16,10 +16,12 @@
 /* Flags of a record. */
 enum {
     FREE_LISTED = 1,
-    LISTED = 2,   /* a hold in its client's list; a task in the list that its state says */
-    DYING = 4,    /* an entry on the dying list */
-    SETTLING = 8, /* an entry on the settling list */
-    ITEM = 16,    /* an entry in the list of a gate */
+    LISTED = 2,     /* a hold in its client's list; a task in the list that its state says */
+    DYING = 4,      /* an entry on the dying list */
+    SETTLING = 8,   /* an entry on the settling list */
+    ITEM = 16,      /* an entry in the list of a gate */
+    CLOSING = 32,   /* a mailbox on the closing list */
+    FOLLOWING = 64, /* a call on the following list */
 };
 
 /* What the walks have found. */
@@ -196,7 +198,7 @@ static int check_client(survey *s, uint64_t i)
     uint64_t last, n;
     if (c->kind.v == 0) {
         MUST(c->holds.v == 0 && c->building.v == 0 && c->running.v == 0 && c->idle.v == 0 &&
-                 c->env.v == 0,
+                 c->env.v == 0 && c->hosts.v == 0,
              "client %" PRIu64 " is free but holds something", i);
         return PM_OK;
     }
@@ -211,7 +213,7 @@ static int check_client(survey *s, uint64_t i)
         MUST(pm__task(s->a, t - 1)->runner.v == i + 1,
              "task %" PRIu64 ": runner %" PRIu64 ", in the list of client %" PRIu64, t,
              pm__task(s->a, t - 1)->runner.v, i);
-        MUST(c->env.v == env + 1,
+        MUST(c->env.v == env + 1 || pm__called(s->a, pm__task(s->a, t - 1)),
              "task %" PRIu64 ": environment %" PRIu64 ", run by client %" PRIu64
              ", bound to %" PRIu64,
              t, env, i, c->env.v - 1);
@@ -243,7 +245,7 @@ static int check_idle(survey *s)
 
 static int check_clients(survey *s)
 {
-    uint64_t workers = 0, busy = 0, aside = 0;
+    uint64_t workers = 0, busy = 0, aside = 0, hosts = 0;
     MUST(s->h->client_high.v <= PM_CLIENTS, "%" PRIu64 " clients", s->h->client_high.v);
     for (uint64_t i = 0; i < s->h->client_high.v; i++) {
         int rc = check_client(s, i);
@@ -252,6 +254,7 @@ static int check_clients(survey *s)
         workers += s->a->clients[i].kind.v == PM_WORKER;
         busy += s->a->clients[i].running.v != 0;
         aside += s->a->clients[i].aside.v != 0;
+        hosts += s->a->clients[i].hosts.v != 0;
         MUST(!s->a->clients[i].aside.v || !(s->a->clients[i].idle.v || s->a->clients[i].running.v),
              "client %" PRIu64 " is set aside, but idle or busy", i);
     }
@@ -259,6 +262,8 @@ static int check_clients(survey *s)
          s->h->busy.v);
     MUST(aside == s->h->aside.v, "%" PRIu64 " clients are set aside, %" PRIu64 " counted", aside,
          s->h->aside.v);
+    MUST(hosts == s->h->hosts.v, "%" PRIu64 " clients host actors, %" PRIu64 " counted", hosts,
+         s->h->hosts.v);
     MUST(workers == s->h->workers.v, "%" PRIu64 " workers attached, %" PRIu64 " counted", workers,
          s->h->workers.v);
     MUST(s->listed_holds == s->h->holds.live.v,
@@ -272,8 +277,8 @@ static int check_clients(survey *s)
 static int mark_entries(survey *s, uint64_t head, unsigned char flag)
 {
     for (uint64_t i = head; i; i = pm__entry(s->a, i - 1)->link.v) {
-        MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING)),
-             "entry %" PRIu64 " is free, or twice on the dying or settling list", i);
+        MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | CLOSING)),
+             "entry %" PRIu64 " is free, or twice on the dying, settling or closing list", i);
         s->entries[i - 1] |= flag;
     }
     return PM_OK;
@@ -363,6 +368,39 @@ static int check_gate(survey *s, uint64_t entry, const pm_entry_shm *e)
     return PM_OK;
 }
 
+/* The calls of a mailbox: those ready in its queue, of those that wait the callers' latest. */
+static int check_mailbox(survey *s, uint64_t entry, const pm_entry_shm *e)
+{
+    const pm_mailbox_shm *m = pm__mailbox(s->a, entry);
+    uint64_t last, n;
+    for (uint64_t t = m->head.v; t; t = pm__task(s->a, t - 1)->next.v)
+        MUST(task_live(s, t) && pm__task(s->a, t - 1)->function.v == entry,
+             "mailbox %" PRIu64 ": task %" PRIu64 " is none of its calls", entry, t);
+    int rc = check_list(s, m->head.v, true, PM_TASK_READY, &last, &n);
+    MUST(rc || m->tail.v == last, "mailbox %" PRIu64 ": tail %" PRIu64 ", not %" PRIu64, entry,
+         m->tail.v, last);
+    MUST(rc || n <= m->calls.v, "mailbox %" PRIu64 ": %" PRIu64 " calls queued of %" PRIu64, entry,
+         n, m->calls.v);
+    n = 0;
+    for (uint64_t t = m->tails.v; !rc && t; t = pm__task(s->a, t - 1)->prev.v)
+        MUST(task_live(s, t) && pm__task(s->a, t - 1)->function.v == entry &&
+                 pm__task(s->a, t - 1)->seq.v && pm__task(s->a, t - 1)->waiting.v &&
+                 !pm__task(s->a, t - 1)->lent.v && ++n <= m->calls.v,
+             "mailbox %" PRIu64 ": task %" PRIu64 " is none of its callers' latest", entry, t);
+    uint64_t host = m->host.v;
+    MUST(rc || !host ||
+             (host <= s->h->client_high.v && e->task.v &&
+              s->a->clients[host - 1].hosts.v == entry &&
+              pm__task(s->a, e->task.v - 1)->runner.v == host),
+         "mailbox %" PRIu64 ": host %" PRIu64 ", task %" PRIu64, entry, host, e->task.v);
+    MUST(rc || (m->closing.v != 0) == ((s->entries[entry - 1] & CLOSING) != 0),
+         "mailbox %" PRIu64 ": closing %" PRIu64, entry, m->closing.v);
+    MUST(rc || (m->closing.v != 0) == (!e->task.v && m->head.v),
+         "mailbox %" PRIu64 ": closing %" PRIu64 ", head %" PRIu64 ", task %" PRIu64, entry,
+         m->closing.v, m->head.v, e->task.v);
+    return rc;
+}
+
 /* Everything of an entry but its count of references. */
 static int check_entry(survey *s, uint64_t entry)
 {
@@ -389,6 +427,8 @@ static int check_entry(survey *s, uint64_t entry)
                  : PM_OK;
     if (!rc)
         rc = gate ? check_gate(s, entry, e) : check_contained(s, entry, e);
+    if (!rc && pm__is_mailbox(s->a, entry))
+        rc = check_mailbox(s, entry, e);
     MUST(rc || e->task.v == 0 || (task_live(s, e->task.v) && !sealed),
          "entry %" PRIu64 ": state %d, made by task %" PRIu64, entry, state, e->task.v);
     MUST(rc || e->producer.v <= s->h->serial.v,
@@ -414,6 +454,8 @@ static int check_entries(survey *s)
     int rc = mark_entries(s, s->h->dying.v, DYING);
     if (!rc)
         rc = mark_entries(s, s->h->settling.v, SETTLING);
+    if (!rc)
+        rc = mark_entries(s, s->h->closing.v, CLOSING);
     for (uint64_t i = 1; !rc && i <= s->h->entries.high.v; i++)
         if (entry_live(s, i))
             rc = check_entry(s, i);
@@ -479,6 +521,13 @@ static int check_queues(survey *s)
     return check_list(s, s->h->finishing.v, false, PM_TASK_FINISHING, &last, &n);
 }
 
+/* A call of a dead actor. */
+static bool is_bereaved(const survey *s, const pm_task_shm *t)
+{
+    uint64_t mailbox = pm__called(s->a, t);
+    return mailbox && pm__entry(s->a, mailbox - 1)->task.v == 0;
+}
+
 static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
 {
     bool whole = t->args_held.v == t->nargs.v && t->rets_made.v == t->nrets.v;
@@ -494,7 +543,7 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
              state == PM_TASK_ABANDONED,
          "task %" PRIu64 ": incomplete in state %" PRIu64, task, state);
     MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING ||
-             (state == PM_TASK_READY && pm__removed_group_of(s->a, task)),
+             (state == PM_TASK_READY && (pm__removed_group_of(s->a, task) || is_bereaved(s, t))),
          "task %" PRIu64 ": %" PRIu64 " results in state %" PRIu64, task, t->attached.v, state);
     MUST(t->serial.v > t->parent.v && t->serial.v <= s->h->serial.v,
          "task %" PRIu64 ": serial %" PRIu64 ", parent %" PRIu64 ", latest %" PRIu64, task,
@@ -629,9 +678,31 @@ static int check_shape(survey *s, uint64_t i)
     return PM_OK;
 }
 
+/* A call that waits has the next one of its caller wait for it. */
+static int check_successor(survey *s, const pm_task_shm *t)
+{
+    uint64_t next = pm__called(s->a, t) && t->seq.v && t->waiting.v ? t->lent.v : 0;
+    if (next == 0)
+        return PM_OK;
+    MUST(task_live(s, next) && pm__task(s->a, next - 1)->function.v == t->function.v &&
+             pm__task(s->a, next - 1)->seq.v == t->seq.v,
+         "task %" PRIu64 " follows a call of another", next);
+    s->deps[next - 1]++;
+    return PM_OK;
+}
+
 static int check_tasks(survey *s)
 {
     int rc = check_queues(s);
+    for (uint64_t i = 1; !rc && i <= s->h->tasks.high.v; i++)
+        if (task_live(s, i))
+            rc = check_successor(s, pm__task(s->a, i - 1));
+    for (uint64_t i = s->h->following.v; !rc && i; i = pm__task(s->a, i - 1)->started.v) {
+        MUST(task_live(s, i) && !(s->tasks[i - 1] & FOLLOWING), "task %" PRIu64 " follows twice",
+             i);
+        s->tasks[i - 1] |= FOLLOWING;
+        s->deps[i - 1]++;
+    }
     for (uint64_t i = 1; !rc && i <= s->h->tasks.high.v; i++)
         if (task_live(s, i))
             rc = check_task(s, i);

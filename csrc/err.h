@@ -35,7 +35,8 @@
     X(-24, CANCELLED, TaskCancelledError, "the task was cancelled, and its process is to end")     \
     X(-25, REMOVED, TaskPlacementGroupRemoved, "the placement group was removed")                  \
     X(-26, END, ObjectRefStreamEndOfStreamError, "the generator has ended")                        \
-    X(-27, DROPPED, PlasmidError, "nobody waits for what the task yields")
+    X(-27, DROPPED, PlasmidError, "nobody waits for what the task yields")                         \
+    X(-28, CROWDED, PendingCallsLimitExceeded, "too many calls of the actor are pending")
 
 enum {
     PM_OK = 0,

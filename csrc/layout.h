@@ -22,8 +22,10 @@
  *                 CPU counts as held only by who is not blocked, so its free may be below 0
  *   each GPU is whole and free in one bundle, or in use in parts in one, or held whole by one task
  *   gate.held   = items of its stream;  an open gate whose task has not ended is OFFERING <=> held > 0
+ *   mailbox.calls = tasks whose function it is;  its queue holds exactly those that are READY
+ *   hosts       = workers with an actor of their own (client.hosts != 0)
  *   aside       = workers with aside != 0, none of which is idle or busy
- *   all tasks that a client runs are of the environment that it is bound to
+ *   all tasks that a client runs, but calls, are of the environment that it is bound to
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
  *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
 #ifndef PM_LAYOUT_H
@@ -91,6 +93,7 @@ enum pm_strip {
     PM_WHOLE,
     PM_STRIPPING, /* on the dying list: contained references go, then the block */
     PM_STRIPPED,  /* block still names what it was, for those who look without the lock */
+    PM_MAILBOX,   /* of an actor: its bytes are a pm_mailbox_shm */
     PM_GATE,      /* of a stream: its bytes are a pm_stream_shm, `held` counts the items in it */
     PM_SHUTTING,  /* a gate that nobody holds any more: on the dying list, its items go */
     PM_SHUT,      /* and they are gone */
@@ -107,6 +110,20 @@ typedef struct {
     pm_j64
         pausing; /* [J] its waiter, client * PM_WAITERS + waiter + 1; 0, or out of date: harmless */
 } pm_stream_shm;
+
+/* An actor, for those who call it: it lies in the bytes of the first result of the task that the
+ * actor is, and is the `function` of its calls. It contains one reference, to the obituary, the
+ * task's second result: what became of the actor. Dead when entry.task is 0. */
+typedef struct {
+    pm_j64 head, tail; /* [J] calls that are ready, through their links */
+    pm_j64 calls;      /* [J] that exist */
+    pm_j64 limit;      /* [J] of calls; 0 = none. Constant while the entry exists, as is the next */
+    pm_j64 unordered;  /* [J] 1: a call is ready when its arguments are, whatever was before it */
+    pm_j64 host;       /* [J] client slot + 1 of the process that it lives in; 0 = none now */
+    /* [J] of each caller with calls that are not ready the latest one, through task.prev */
+    pm_j64 tails;
+    pm_j64 closing; /* [J] 1: on the header's list `closing`, through entry.link */
+} pm_mailbox_shm;
 
 /* A reference as it stands in an object's table of contained refs. */
 typedef struct {
@@ -161,7 +178,9 @@ typedef struct {
     pm_j64 pipe;     /* [J] the inode of that pipe */
     /* [J] environment of the tasks that it may run (shape.env + 1); 0 = has run none yet */
     pm_j64 env;
-    uint64_t pad3[6];
+    pm_j64
+        hosts; /* [J] mailbox of its actor: it runs nothing but that and its calls; 0 = has none */
+    uint64_t pad3[5];
 } pm_client_shm;
 
 enum pm_kind { PM_DRIVER = 1, PM_KEEPER, PM_WORKER, PM_GUEST };
@@ -177,7 +196,12 @@ typedef struct {
     pm_j64 next; /* [J] offset of the next argument that waits for the same entry */
 } pm_arg_shm;
 
-/* A task from submit to finish: 576 bytes. */
+/* A task from submit to finish: 576 bytes.
+ *
+ * Of a call that waits and is to keep its caller's order, words that have no other use before it is
+ * ready say where it stands: `seq` who its caller is (pm__caller), `lent` the call after it, `prev`
+ * the next in the mailbox's list of tails if there is none, `started` the next in the header's list
+ * `following`. */
 typedef struct {
     pm_j64 state;  /* [J] enum pm_task_state */
     pm_j64 serial; /* [J] its number in the session, from 1: never another task's */
@@ -345,6 +369,8 @@ typedef struct {
     pm_j64 pending;     /* [J] groups that wait to be reserved */
     pm_j64 regroup;     /* [J] 1: one of them may fit now */
     pm_j64 removing;    /* [J] removed groups to clear up after */
+    pm_j64 following;   /* [J] calls whose predecessor is ready, which they have not been told */
+    pm_j64 closing;     /* [J] mailboxes of dead actors with calls to fail */
     pm_j64 group_serial;
     pm_j64 bundle_free; /* [J] free list */
     pm_j64 seq;         /* [J] */
@@ -355,6 +381,7 @@ typedef struct {
     pm_j64 workers;     /* [J] attached */
     pm_j64 busy;        /* [J] clients with tasks on their stack */
     pm_j64 aside;       /* [J] workers set aside */
+    pm_j64 hosts;       /* [J] workers that have become an actor's process */
     pm_j64 called;      /* [J] idle worker that was woken and has not looked yet */
     pm_j64 called_at;   /* [J] ns */
     pm_j64 boot;        /* [J] entry of the session's configuration, held by the header */
@@ -372,6 +399,7 @@ typedef struct {
 _Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
 _Static_assert(offsetof(pm_entry_shm, bytes) == 104, "layout");
 _Static_assert(sizeof(pm_stream_shm) <= PM_INLINE, "a gate has room for its stream");
+_Static_assert(sizeof(pm_mailbox_shm) + sizeof(pm_ref) <= PM_INLINE, "and a mailbox for its queue");
 _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_waiter_shm) == 64, "one cache line");
 _Static_assert(sizeof(pm_client_shm) == 256, "four cache lines");

@@ -317,7 +317,7 @@ int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
         return rc;
     /* refs == 0 with a live state: on the dying list, where nothing returns from */
     const pm_entry_shm *e = pm__entry(a, ref.slot);
-    rc = is_live(a, ref) && e->refs.v && e->strip.v <= PM_STRIPPED &&
+    rc = is_live(a, ref) && e->refs.v && e->strip.v <= PM_MAILBOX &&
                  a->local[ref.slot].own != PM_STOCKED
              ? hold_locked(&op, ref.slot + 1)
              : PM_ENOTFOUND;

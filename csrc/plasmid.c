@@ -172,7 +172,7 @@ bool pm_has_surplus(const pm_arena *a)
     /* read beside the lock: if two workers leave upon one surplus, the keeper has one started
      * again */
     return pm__me(a)->aside.v == PM_DISMISSED ||
-           a->h->workers.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
+           a->h->workers.v - a->h->hosts.v > (a->h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
 }
 
 bool pm_is_mixed(const pm_arena *a)

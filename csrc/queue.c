@@ -203,8 +203,9 @@ void pm__aside_leave(pm_op *op, uint64_t client)
     pm_set(&op->a->lock, &header(op)->aside, header(op)->aside.v - 1);
 }
 
-static void ring(pm_op *op, pm_client_shm *c)
+void pm__ring(pm_op *op, uint64_t client)
 {
+    pm_client_shm *c = &op->a->clients[client];
     /* A bell rung in a transaction that is rolled back costs the worker one look at the queue. */
     atomic_store(&c->bell.v, 1);
     pm__wake_later(op, &c->asleep);
@@ -221,7 +222,7 @@ bool pm__dismiss(pm_op *op)
         return false;
     pm__aside_enter(op, last - 1);
     pm_set(&op->a->lock, &op->a->clients[last - 1].aside, PM_DISMISSED);
-    ring(op, &op->a->clients[last - 1]);
+    pm__ring(op, last - 1);
     return true;
 }
 
@@ -230,7 +231,7 @@ static void call(pm_op *op, uint64_t worker, uint64_t now)
     pm_header_shm *h = header(op);
     pm_set(&op->a->lock, &h->called, worker);
     pm_set(&op->a->lock, &h->called_at, now);
-    ring(op, &op->a->clients[worker - 1]);
+    pm__ring(op, worker - 1);
 }
 
 void pm__call_worker(pm_op *op)

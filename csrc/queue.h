@@ -60,6 +60,9 @@ void pm__aside_leave(pm_op *op, uint64_t client);
 /* Have the worker that has been idle longest end. False if there is none. */
 bool pm__dismiss(pm_op *op);
 
+/* Have this client, asleep in pm_next() or about to be, look. */
+void pm__ring(pm_op *op, uint64_t client);
+
 /* If a ready task could run, call an idle worker that suits; if there is none, ring the keeper. */
 void pm__call_worker(pm_op *op);
 

@@ -12,6 +12,8 @@ _Static_assert(PM_CRASH_BYTES + PM_TASK_NAME <= PM_INLINE, "how a worker died fi
 static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, const pm_death *how)
 {
     unsigned char message[PM_CRASH_BYTES + PM_TASK_NAME] = {PM_TAG_CRASH};
+    if (pm__called(a, pm__task(a, task - 1)))
+        message[0] = PM_TAG_UNAVAILABLE;
     size_t name = strnlen(pm__task(a, task - 1)->name, PM_TASK_NAME);
     memcpy(message + 1, &pid, 8);
     memcpy(message + 9, how, sizeof *how);
@@ -30,19 +32,39 @@ static int rerun(pm_arena *a, uint64_t task)
     return pm__done(&op);
 }
 
-/* Tasks it ran, innermost first. Each leaves the list by its last step only. */
+/* Whether the task, whose process has died, goes back to a queue: where what is of a removed group or
+ * of a dead actor fails, and says so. */
+static bool goes_back(const pm_arena *a, uint64_t task)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t mailbox = pm__called(a, t);
+    bool bereaved = mailbox && pm__entry(a, mailbox - 1)->task.v == 0;
+    return t->retries.v || t->cancel.v || bereaved || pm__removed_group_of(a, task);
+}
+
+/* The actor that this client hosts, if it ends with it; else 0. */
+static uint64_t dying_actor(const pm_arena *a, const pm_client_shm *c)
+{
+    uint64_t task = c->running.v;
+    while (task && !pm__task_mailbox(a, task))
+        task = pm__task(a, task - 1)->next.v;
+    if (!task)
+        return 0;
+    const pm_task_shm *t = pm__task(a, task - 1);
+    return t->retries.v && !t->cancel.v && !pm__removed_group_of(a, task) ? 0 : task;
+}
+
+/* Tasks it ran, innermost first: so calls of an actor are back in their order before it is started
+ * again. An actor that is not goes before them, so that they can tell of its end. Each leaves the
+ * list by its last step only. */
 static int sweep_running(pm_arena *a, pm_client_shm *c, const pm_death *how)
 {
     int rc = PM_OK;
     while (rc == PM_OK && c->running.v) {
-        uint64_t task = c->running.v;
+        uint64_t actor = dying_actor(a, c), task = actor ? actor : c->running.v;
         rc = pm__detach(a, task);
-        const pm_task_shm *t = pm__task(a, task - 1);
         if (rc == PM_OK)
-            /* of a removed group: where it is queued it fails, and says so */
-            rc = t->retries.v || t->cancel.v || pm__removed_group_of(a, task)
-                     ? rerun(a, task)
-                     : fail_task(a, task, c->pid.v, how);
+            rc = goes_back(a, task) ? rerun(a, task) : fail_task(a, task, c->pid.v, how);
     }
     return rc;
 }
@@ -92,6 +114,10 @@ static int free_client(pm_arena *a, uint64_t slot)
     pm__aside_leave(&op, slot);
     if (c->kind.v == PM_WORKER)
         pm_set(l, &a->h->workers, a->h->workers.v - 1);
+    if (c->hosts.v) {
+        pm_set(l, &a->h->hosts, a->h->hosts.v - 1);
+        pm_set(l, &c->hosts, 0);
+    }
     pm_a64_store(&c->waiters, 0);
     pm_a64_store(&c->bell, 0);
     pm_a64_store(&c->reserve, 0);

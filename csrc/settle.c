@@ -73,6 +73,8 @@ void pm__entry_unref(pm_op *op, uint64_t entry)
     pm_set(lock_of(op), &e->refs, e->refs.v - 1);
     if (e->refs.v == 0)
         entry_gone(op, entry);
+    else if (e->strip.v == PM_MAILBOX)
+        pm__mailbox_look(op, entry);
 }
 
 pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e)
@@ -144,11 +146,22 @@ static void step_settling(pm_op *op, uint64_t entry)
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-uint64_t pm__task_gate(const pm_arena *a, uint64_t task)
+static uint64_t first_result(const pm_arena *a, uint64_t task)
 {
     const pm_task_shm *t = pm__task(a, task - 1);
-    uint64_t first = t->rets_made.v ? pm__task_ret(a, t, 0)->v >> 1 : 0;
+    return t->rets_made.v ? pm__task_ret(a, t, 0)->v >> 1 : 0;
+}
+
+uint64_t pm__task_gate(const pm_arena *a, uint64_t task)
+{
+    uint64_t first = first_result(a, task);
     return first && pm__is_gate(a, first) ? first : 0;
+}
+
+uint64_t pm__task_mailbox(const pm_arena *a, uint64_t task)
+{
+    uint64_t first = first_result(a, task);
+    return first && pm__is_mailbox(a, first) ? first : 0;
 }
 
 uint64_t pm__stream_pop(pm_op *op, uint64_t gate)
@@ -291,7 +304,8 @@ void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task)
 static bool is_runnable(const pm_arena *a, const pm_task_shm *t)
 {
     const pm_shape_shm *s = &a->h->shapes[t->shape.v - 1];
-    return pm__suits(pm__me(a), s) && !s->alone.v && pm__fits(a, s, true) != 0;
+    const pm_client_shm *me = pm__me(a);
+    return pm__suits(me, s) && !s->alone.v && !me->hosts.v && pm__fits(a, s, true) != 0;
 }
 
 static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, bool streams,
@@ -302,7 +316,10 @@ static uint64_t queued_below(const pm_arena *a, uint64_t entry, bool runnable, b
         return 0;
     const pm_task_shm *t = pm__task(a, task - 1);
     if (t->state.v == PM_TASK_READY)
-        return (streams || !pm__task_gate(a, task)) && (!runnable || is_runnable(a, t)) ? task : 0;
+        return !pm__called(a, t) && (streams || !pm__task_gate(a, task)) &&
+                       (!runnable || is_runnable(a, t))
+                   ? task
+                   : 0;
     if (t->state.v != PM_TASK_WAITING)
         return 0;
     for (uint64_t i = 0; i < t->nargs.v && --*budget >= 0; i++) {
@@ -385,10 +402,34 @@ static void offer(pm_op *op, uint64_t task)
         pm__offer_all(op);
 }
 
+/* Whoever it is that sees the last of a dead actor's calls come fails them all. */
+static void mailbox_close(pm_op *op, uint64_t mailbox)
+{
+    pm_entry_shm *e = pm__entry(op->a, mailbox - 1);
+    pm_mailbox_shm *m = pm__mailbox(op->a, mailbox);
+    if (e->task.v || m->head.v == 0 || m->closing.v)
+        return;
+    pm_set(lock_of(op), &e->link, op->a->h->closing.v);
+    pm_set(lock_of(op), &op->a->h->closing, mailbox);
+    pm_set(lock_of(op), &m->closing, 1);
+}
+
+static void call_ready(pm_op *op, uint64_t task, uint64_t mailbox, bool first)
+{
+    pm_set(lock_of(op), &pm__task(op->a, task - 1)->state, PM_TASK_READY);
+    pm__mailbox_push(op, task, first);
+    mailbox_close(op, mailbox);
+}
+
 void pm__task_ready(pm_op *op, uint64_t task, bool first)
 {
     pm_task_shm *t = pm__task(op->a, task - 1);
     pm_header_shm *h = op->a->h;
+    uint64_t mailbox = pm__called(op->a, t);
+    if (mailbox) {
+        call_ready(op, task, mailbox, first);
+        return;
+    }
     pm_set(lock_of(op), &t->state, PM_TASK_READY);
     pm_set(lock_of(op), &t->seq, first ? 0 : h->seq.v + 1);
     if (!first)
@@ -410,6 +451,8 @@ void pm__task_waited(pm_op *op, uint64_t task)
     pm_set(lock_of(op), &t->waiting, t->waiting.v - 1);
     if (t->waiting.v)
         return;
+    if (pm__called(op->a, t))
+        pm__mailbox_pass(op, task);
     if (t->state.v == PM_TASK_ABANDONED)
         pm__task_end(op, task);
     else if (t->state.v != PM_TASK_FINISHING) /* cancelled: it is on its way */
@@ -431,6 +474,16 @@ static void let_go_of(pm_op *op, pm_j64 *word)
     pm__entry_unref(op, entry);
 }
 
+static void let_go_of_function(pm_op *op, pm_task_shm *t)
+{
+    uint64_t mailbox = pm__called(op->a, t);
+    if (mailbox) {
+        pm_mailbox_shm *m = pm__mailbox(op->a, mailbox);
+        pm_set(lock_of(op), &m->calls, m->calls.v - 1);
+    }
+    let_go_of(op, &t->function);
+}
+
 /* The entry is pending: nobody reads its bytes. */
 static void write_cancelled(pm_op *op, pm_entry_shm *e, const pm_task_shm *t)
 {
@@ -440,6 +493,17 @@ static void write_cancelled(pm_op *op, pm_entry_shm *e, const pm_task_shm *t)
     e->bytes[9] = t->attempt.v > 0;
     memcpy(e->bytes + PM_CANCELLED_BYTES, t->name, name);
     pm_set(lock_of(op), &e->size, PM_CANCELLED_BYTES + name);
+}
+
+/* The actor's name is free, and its calls fail. */
+static void actor_ended(pm_op *op, uint64_t mailbox)
+{
+    const pm_entry_shm *e = pm__entry(op->a, mailbox - 1);
+    bool kept = e->key.v && op->a->keys[e->key.v - 1].kept.v;
+    mailbox_close(op, mailbox);
+    pm__directory_remove(op, mailbox);
+    if (kept)
+        pm__entry_unref(op, mailbox);
 }
 
 /* A result becomes visible: with its bytes, or because the task was cancelled. Of a task whose
@@ -455,11 +519,13 @@ static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
     else if ((attached || t->cancel.v) && e->refs.v > 1) {
         uint64_t generation = pm_p64_load(&e->state) >> 8;
         bool failed = ret & 1 || !attached;
-        if (!attached && !pm__is_gate(op->a, entry))
+        if (!attached && !pm__is_bare(op->a, entry))
             write_cancelled(op, e, t);
         pm_publish(lock_of(op), &e->state, generation << 8 | (failed ? PM_FAILED : PM_SEALED));
         pm__entry_settled(op, entry);
     }
+    if (e->strip.v == PM_MAILBOX)
+        actor_ended(op, entry);
     pm__entry_unref(op, entry);
 }
 
@@ -494,7 +560,7 @@ static void step_finishing(pm_op *op, uint64_t task)
     } else if (t->payload.v)
         let_go_of(op, &t->payload);
     else if (t->function.v)
-        let_go_of(op, &t->function);
+        let_go_of_function(op, t);
     else {
         if (t->table.v)
             pm__heap_free(&op->a->heap, t->table.v);
@@ -510,7 +576,7 @@ void pm__attach_bytes(pm_op *op, uint64_t task, const void *data, uint64_t len, 
     pm_task_shm *t = pm__task(op->a, task - 1);
     pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
     uint64_t entry = ret->v >> 1;
-    if (!pm__is_gate(op->a, entry)) { /* whose bytes are its list of items */
+    if (!pm__is_bare(op->a, entry)) { /* whose bytes are its list of items, or calls */
         memcpy(pm__entry(op->a, entry - 1)->bytes, data, len); /* pending: nobody reads them */
         pm_set(lock_of(op), &pm__entry(op->a, entry - 1)->size, len);
     }
@@ -558,6 +624,58 @@ static void step_failing(pm_op *op, uint64_t task)
     pm__event_of_task(op, task, PM_CANCELLED, pm__os_now());
     pm__task_end(op, task);
 }
+
+/* ---- calls of dead actors -------------------------------------------------------------------- */
+
+/* A call's next result says so, unseen, with a reference to the obituary. */
+static void attach_bereaved(pm_op *op, uint64_t task, uint64_t mailbox)
+{
+    const pm_arena *a = op->a;
+    pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t entry = pm__task_ret(a, t, t->attached.v)->v >> 1;
+    pm_entry_shm *e = pm__entry(a, entry - 1);
+    char message[PM_BEREAVED_BYTES + PM_TASK_NAME] = {PM_TAG_BEREAVED};
+    uint64_t name = strnlen(t->name, PM_TASK_NAME);
+    memcpy(message + PM_BEREAVED_BYTES, t->name, name);
+    pm__attach_bytes(op, task, message, PM_BEREAVED_BYTES + name, true);
+    if (pm__is_bare(a, entry))
+        return;
+    pm_ref obituary = *pm__contained(a, pm__entry(a, mailbox - 1));
+    *pm__contained(a, e) = obituary; /* pending: nobody reads it */
+    pm_entry_shm *held = pm__entry(a, obituary.slot);
+    pm_set(lock_of(op), &held->refs, held->refs.v + 1);
+    pm_set(lock_of(op), &e->nrefs, 1);
+    pm_set(lock_of(op), &e->held, 1);
+}
+
+/* The cursor is the call's own: results attached so far. */
+static void step_closing(pm_op *op, uint64_t mailbox)
+{
+    pm_mailbox_shm *m = pm__mailbox(op->a, mailbox);
+    uint64_t task = m->head.v;
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    while (t->attached.v < t->nrets.v && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES)
+        attach_bereaved(op, task, mailbox);
+    if (t->attached.v < t->nrets.v)
+        return;
+    pm__mailbox_remove(op, task);
+    if (m->head.v == 0) { /* before the last call lets go of the mailbox */
+        pm_set(lock_of(op), &op->a->h->closing, pm__entry(op->a, mailbox - 1)->link.v);
+        pm_set(lock_of(op), &m->closing, 0);
+    }
+    pm__event_of_task(op, task, PM_CRASHED, pm__os_now());
+    pm__task_end(op, task);
+}
+
+static void step_following(pm_op *op, uint64_t task)
+{
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_set(lock_of(op), &op->a->h->following, t->started.v);
+    pm_set(lock_of(op), &t->started, 0);
+    pm__task_waited(op, task);
+}
+
+/* ---- removing groups ------------------------------------------------------------------------- */
 
 static void group_free(pm_op *op, pm_group_shm *g)
 {
@@ -610,10 +728,14 @@ static bool step(pm_op *op)
     /* What somebody may be waiting for comes first. */
     if (h->settling.v)
         step_settling(op, h->settling.v);
+    else if (h->following.v)
+        step_following(op, h->following.v);
     else if (h->finishing.v)
         step_finishing(op, h->finishing.v);
     else if (h->dying.v)
         step_dying(op, h->dying.v);
+    else if (h->closing.v)
+        step_closing(op, h->closing.v);
     else if (pm_lock_room(lock_of(op)) < PM_GROUP_WRITES)
         return false; /* what is left is done in a transaction of its own */
     else if (h->removing.v)
@@ -633,6 +755,7 @@ static bool work_left(const pm_arena *a)
     const pm_header_shm *h = a->h;
     return *(const volatile uint64_t *)&h->dying.v | *(const volatile uint64_t *)&h->settling.v |
            *(const volatile uint64_t *)&h->finishing.v |
+           *(const volatile uint64_t *)&h->following.v | *(const volatile uint64_t *)&h->closing.v |
            *(const volatile uint64_t *)&h->removing.v | *(const volatile uint64_t *)&h->regroup.v |
            atomic_load_explicit(&a->deferred, memory_order_relaxed);
 }

@@ -1,6 +1,6 @@
 /* settle.h - letting go: the operations over a user's n, rolled forward in bounded steps.
  *
- * Four lists in the header are the intent records of the core. What is on one was decided by a
+ * Six lists in the header are the intent records of the core. What is on one was decided by a
  * committed transaction; the rest is a series of idempotent steps with a cursor in the record,
  * done by whoever leaves the lock next, so a death leaves the remainder to the others [R 10,
  * 11]:
@@ -9,6 +9,8 @@
  *   settling   sealed entries: tell one waiting task after the other that its argument is there
  *   finishing  tasks that have ended: their arguments, results, function and tables
  *   removing   placement groups: their bundles go back to the machine, their queued tasks fail
+ *   following  calls whose predecessor is ready (mailbox.h): they wait for one thing less
+ *   closing    mailboxes of dead actors: their queued calls fail
  *
  * Order inside a transaction: take records before you let go of any; a record given back keeps
  * its published state until the commit, so it must not be taken again before. */
@@ -16,7 +18,7 @@
 #define PM_SETTLE_H
 
 #include "directory.h"
-#include "queue.h"
+#include "mailbox.h"
 
 enum {
     /* the dearest step: a dying entry gives back block, key and record */
@@ -30,6 +32,10 @@ _Static_assert(3 * (int)PM_STEP_WRITES <= (int)PM_UNDO_MAX, "steps fit a transac
 /* The value of a result that a task which was cancelled did not come to: first byte
  * PM_TAG_CANCELLED, then its serial (8 bytes), 1 if it had been started, and its name. */
 enum { PM_TAG_CANCELLED = 0x0d, PM_CANCELLED_BYTES = 10 };
+
+/* The value of a result of a call whose actor is dead: first byte PM_TAG_BEREAVED, then its name; it
+ * contains a reference to the obituary. */
+enum { PM_TAG_BEREAVED = 0x0c, PM_BEREAVED_BYTES = 1 };
 
 /* Whether this task is to be told that it was cancelled. */
 static inline bool pm__is_to_be_told(uint64_t cancel)
@@ -78,8 +84,14 @@ static inline bool pm__is_gate(const pm_arena *a, uint64_t entry)
     uint64_t strip = pm__entry(a, entry - 1)->strip.v;
     return strip == PM_GATE || strip == PM_SHUTTING || strip == PM_SHUT;
 }
-/* Gate of a task that has all its results; 0 if it has none. */
+/* Gate of a task that has all its results; 0 if it has none. The mailbox of an actor likewise. */
 uint64_t pm__task_gate(const pm_arena *a, uint64_t task);
+uint64_t pm__task_mailbox(const pm_arena *a, uint64_t task);
+/* Is it a result that never has bytes of its own, a gate or a mailbox. */
+static inline bool pm__is_bare(const pm_arena *a, uint64_t entry)
+{
+    return pm__is_gate(a, entry) || pm__is_mailbox(a, entry);
+}
 /* The oldest item leaves the stream; the stream's reference is the caller's now. */
 uint64_t pm__stream_pop(pm_op *op, uint64_t gate);
 /* There may be room, or no taker: have the task go on if it pauses. */

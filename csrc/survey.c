@@ -92,8 +92,9 @@ static void survey_dependencies(const pm_arena *a, const pm_task_shm *t, pm_task
     }
 }
 
-static void survey_task(const pm_arena *a, const pm_task_shm *t, pm_task_info *out)
+static void survey_task(const pm_arena *a, uint64_t task, pm_task_info *out)
 {
+    const pm_task_shm *t = pm__task(a, task - 1);
     bool running = t->state.v == PM_TASK_RUNNING;
     uint64_t cpu = a->h->shapes[t->shape.v - 1].need[PM_CPU].v;
     *out = (pm_task_info){
@@ -110,6 +111,13 @@ static void survey_task(const pm_arena *a, const pm_task_shm *t, pm_task_info *o
         .started = running ? t->started.v : 0,
         .waiting = t->waiting.v,
     };
+    uint64_t own = pm__task_mailbox(a, task), mailbox = own ? own : pm__called(a, t);
+    if (mailbox)
+        out->actor = pm__entry(a, mailbox - 1)->producer.v;
+    if (own) {
+        out->mailbox = pm_ref_of(a, own - 1);
+        out->calls = pm__mailbox(a, own)->calls.v;
+    }
     memcpy(out->name, t->name, PM_TASK_NAME);
     if (t->state.v == PM_TASK_WAITING)
         survey_dependencies(a, t, out);
@@ -127,7 +135,7 @@ int pm_survey_tasks(pm_arena *a, pm_patience how, uint64_t *from, pm_task_info *
     for (int i = 0; i < LOOKS && *n < most && *from < high; i++, ++*from) {
         const pm_task_shm *t = pm__task(a, *from);
         if (t->state.v != PM_TASK_FREE && t->state.v != PM_TASK_FINISHING)
-            survey_task(a, t, &out[(*n)++]);
+            survey_task(a, *from + 1, &out[(*n)++]);
     }
     if (*from >= high)
         rc = PM_ENOTFOUND;

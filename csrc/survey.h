@@ -40,7 +40,10 @@ typedef struct {
     enum pm_task_state state;
     bool blocked; /* running, and asleep in a wait */
     char name[PM_TASK_NAME];
-    uint64_t pid; /* of its runner; 0 = none */
+    uint64_t pid;   /* of its runner; 0 = none */
+    uint64_t actor; /* serial: its own of an actor, of a call its actor's; else 0 */
+    pm_ref mailbox; /* of an actor; generation 0 = it is none */
+    uint64_t calls; /* of an actor, not ended */
     uint64_t attempt, retries;
     uint64_t nargs, nrets;
     uint64_t submitted, started; /* pm__os_now() */

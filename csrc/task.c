@@ -59,11 +59,14 @@ static int demand_of(const pm_arena *a, const pm_task_spec *spec, pm_demand *d)
                        : PM_OK;
 }
 
-/* The task on whose behalf this client submits, the innermost that it runs: its serial; and what is
- * asked of its children, as long as it does not know of it. */
-static uint64_t parent_of(const pm_arena *a, uint64_t *cancel)
+/* The task on whose behalf this client submits, the innermost that it runs if it does not say: its
+ * serial; and what is asked of its children, as long as it does not know of it. */
+static uint64_t parent_of(const pm_arena *a, uint64_t serial, uint64_t *cancel)
 {
     uint64_t task = pm__me(a)->running.v;
+    while (task && serial && pm__task(a, task - 1)->serial.v != serial)
+        task =
+            pm__task(a, task - 1)->next.v; /* those that it runs at the same time, or its stack */
     const pm_task_shm *t = task ? pm__task(a, task - 1) : NULL;
     bool born = t && (t->cancel.v & (PM_CANCEL_TREE | PM_CANCEL_TOLD)) == PM_CANCEL_TREE;
     *cancel = born ? PM_CANCEL_ASKED | PM_CANCEL_TREE : 0;
@@ -83,6 +86,23 @@ static void join_shape(pm_op *op, pm_shape_shm *s)
                pm__group(op->a, s->group.v)->users.v + 1);
 }
 
+static bool is_crowded(const pm_arena *a, const pm_task_spec *spec)
+{
+    if (!pm__is_mailbox(a, spec->function + 1))
+        return false;
+    const pm_mailbox_shm *m = pm__mailbox(a, spec->function + 1);
+    return m->limit.v && m->calls.v >= m->limit.v;
+}
+
+static void take_function(pm_op *op, uint64_t entry)
+{
+    take_ref(op, entry);
+    if (!pm__is_mailbox(op->a, entry))
+        return;
+    pm_mailbox_shm *m = pm__mailbox(op->a, entry);
+    pm_set(lock_of(op), &m->calls, m->calls.v + 1);
+}
+
 /* The record, unreachable but for the building list: its first values need no journal. */
 static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *out)
 {
@@ -93,6 +113,8 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *ou
     int rc = room_for(a, spec->nrets);
     if (!rc)
         rc = demand_of(a, spec, &demand);
+    if (!rc && is_crowded(a, spec))
+        rc = PM_ECROWDED;
     if (rc)
         return rc;
     uint64_t shape = pm__shape_of(op, &demand);
@@ -105,7 +127,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *ou
     pm_task_shm *t = pm__task(a, task - 1);
     pm_set(l, &t->state, PM_TASK_BUILDING); /* after a death it must read as free again */
     pm_init(&t->serial, a->h->serial.v + 1);
-    pm_init(&t->parent, parent_of(a, &cancel));
+    pm_init(&t->parent, parent_of(a, spec->parent, &cancel));
     pm_init(&t->cancel, cancel);
     pm_init(&t->seq, 0);
     pm_init(&t->shape, shape);
@@ -134,7 +156,7 @@ static int begin(pm_op *op, const pm_task_spec *spec, uint64_t now, uint64_t *ou
         memcpy(t->bytes, spec->payload, spec->size);
     pm_set(l, &a->h->serial, a->h->serial.v + 1);
     join_shape(op, &a->h->shapes[shape - 1]);
-    take_ref(op, spec->function + 1);
+    take_function(op, spec->function + 1);
     if (spec->packed >= 0)
         take_ref(op, (uint64_t)spec->packed + 1);
     if (!small(spec))
@@ -165,6 +187,17 @@ static void add_argument(pm_op *op, uint64_t task, pm_task_argument given)
     }
 }
 
+/* The mailbox contains a reference to the obituary, its task's second result. */
+static void tie(pm_op *op, uint64_t mailbox, uint64_t obituary)
+{
+    pm_entry_shm *e = pm__entry(op->a, mailbox - 1);
+    pm_set(lock_of(op), &e->size, sizeof(pm_mailbox_shm));
+    *pm__contained(op->a, e) = (pm_ref){obituary - 1, pm__generation(op->a, obituary)};
+    pm_set(lock_of(op), &e->nrefs, 1);
+    pm_set(lock_of(op), &e->held, 1);
+    take_ref(op, obituary);
+}
+
 static bool add_result(pm_op *op, uint64_t task, const pm_task_spec *spec, pm_ref *out)
 {
     pm_arena *a = op->a;
@@ -179,6 +212,10 @@ static bool add_result(pm_op *op, uint64_t task, const pm_task_spec *spec, pm_re
     pm_init(&e->producer, t->serial.v);
     if (spec->yields && t->rets_made.v == 0)
         pm__stream_begin(a, entry, spec->limit);
+    if (spec->hosted && t->rets_made.v == 0)
+        pm__mailbox_begin(a, entry, spec->most_calls, spec->unordered);
+    if (spec->hosted && t->rets_made.v == 1)
+        tie(op, pm__task_ret(a, t, 0)->v >> 1, entry);
     *out = (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
     pm_publish(lock_of(op), &e->state, out->generation << 8 | PM_PENDING);
     pm_init(pm__task_ret(a, t, t->rets_made.v), entry << 1);
@@ -214,8 +251,11 @@ static void launch(pm_op *op, const pm_task_spec *spec, pm_submission *s, uint64
         pm_set(lock_of(op), &t->waiting, t->waiting.v - 1);
         pm__event_of_task(op, s->task, PM_CANCELLED, now);
         pm__task_end(op, s->task);
-    } else
+    } else {
+        if (pm__called(op->a, t))
+            pm__mailbox_join(op, s->task);
         pm__task_waited(op, s->task);
+    }
     s->task = 0;
 }
 
@@ -234,7 +274,8 @@ int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submiss
     pm_op op;
     int rc, left;
     uint64_t now = pm__os_now();
-    if ((spec->packed < 0 && spec->size > PM_TASK_INLINE) || (spec->yields && spec->nrets != 2))
+    if ((spec->packed < 0 && spec->size > PM_TASK_INLINE) ||
+        ((spec->yields || spec->hosted) && spec->nrets != 2) || (spec->hosted && !spec->alone))
         return PM_EINVAL;
     do {
         rc = pm__enter(&op, a, how);
@@ -283,10 +324,18 @@ static bool is_doomed(const pm_arena *a, uint64_t task)
     return pm__task(a, task - 1)->cancel.v & PM_CANCEL_FORCE || pm__removed_group_of(a, task);
 }
 
+/* Result i has no bytes of its own. Also without the lock: what kind of gate it is may change
+ * meanwhile, that it is one does not. */
+static bool is_bare(const pm_arena *a, uint64_t task, uint64_t i)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    return i < t->nrets.v && pm__is_bare(a, pm__task_ret(a, t, i)->v >> 1);
+}
+
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)
 {
     const pm_task_shm *t = pm__task(a, task - 1);
-    uint64_t gate = pm__task_gate(a, task);
+    uint64_t gate = pm__task_gate(a, task), mailbox = pm__task_mailbox(a, task);
     *out = (pm_running){
         .task = task,
         .serial = t->serial.v,
@@ -298,10 +347,12 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
         .size = t->size.v,
         .packed = (int64_t)t->payload.v - 1,
         .nargs = t->nargs.v,
-        .nrets = t->nrets.v - (gate != 0),
+        .nrets = t->nrets.v - (gate || mailbox),
         .yields = gate != 0,
         .wanted = gate && pm__stream_wanted(a, task),
         .made = gate ? pm__stream(a, gate)->made.v : 0,
+        .hosted = mailbox != 0,
+        .call = pm__called(a, t) != 0,
         .attempt = t->attempt.v,
         .retries = t->retries.v,
         .group = a->h->shapes[t->shape.v - 1].serial.v,
@@ -310,14 +361,35 @@ static void describe(const pm_arena *a, uint64_t task, pm_running *out)
     };
 }
 
+/* This client becomes the process of an actor: there is a worker less. */
+static void become_host(pm_op *op, uint64_t mailbox)
+{
+    pm_header_shm *h = op->a->h;
+    pm_set(lock_of(op), &pm__mailbox(op->a, mailbox)->host, op->a->slot + 1);
+    pm_set(lock_of(op), &pm__me(op->a)->hosts, mailbox);
+    pm_set(lock_of(op), &h->hosts, h->hosts.v + 1);
+    op->ring = true;
+}
+
+/* Its process is no host of it any more. */
+static void leave_host(pm_op *op, uint64_t task)
+{
+    uint64_t mailbox = pm__task_mailbox(op->a, task);
+    if (mailbox)
+        pm_set(lock_of(op), &pm__mailbox(op->a, mailbox)->host, 0);
+}
+
 static void start(pm_op *op, uint64_t task, uint64_t bundle, uint64_t now, pm_running *out)
 {
     pm_arena *a = op->a;
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t mailbox = pm__task_mailbox(a, task);
     if (pm__me(a)->env.v == 0)
         pm_set(l, &pm__me(a)->env, a->h->shapes[t->shape.v - 1].env.v + 1);
-    pm__queue_remove(op, task);
+    if (mailbox)
+        become_host(op, mailbox);
+    pm__unqueue(op, task);
     pm_set(l, &t->state, PM_TASK_RUNNING);
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
@@ -334,10 +406,23 @@ static bool is_dismissed(const pm_arena *a)
     return pm__me(a)->aside.v == PM_DISMISSED;
 }
 
+/* A host takes calls of its actor, and only as long as that is not to be killed. */
+static bool take_call(pm_op *op, uint64_t now, pm_running *out)
+{
+    uint64_t mailbox = pm__served(op->a);
+    uint64_t task = mailbox ? pm__mailbox(op->a, mailbox)->head.v : 0;
+    if (!task || is_doomed(op->a, pm__entry(op->a, mailbox - 1)->task.v))
+        return false;
+    start(op, task, 1, now, out);
+    return true;
+}
+
 /* Take the next task, if any, and call one more worker if there is work for it: also if there is none
  * for us, as long as we were on our way no other was called. */
 static bool take(pm_op *op, uint64_t now, pm_running *out)
 {
+    if (pm__me(op->a)->hosts.v)
+        return take_call(op, now, out);
     if (is_dismissed(op->a))
         return false;
     uint64_t bundle, task = pm__queue_pick(op, &bundle);
@@ -404,9 +489,12 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
         if (rc)
             return rc;
         bool found = !pm_a64_load(&a->h->ending) && take(&op, now, out);
-        bool dismissed = is_dismissed(a);
+        bool dismissed = is_dismissed(a), hosts = pm__me(a)->hosts.v != 0;
+        uint64_t mailbox = found ? 0 : pm__served(a);
+        bool unwanted = mailbox && pm__is_unwanted(a, mailbox);
         if (!found && !dismissed) {
-            pm__idle_enter(&op);
+            if (!hosts)
+                pm__idle_enter(&op);
             atomic_store(&pm__me(a)->bell.v, 0);
         }
         rc = pm__done(&op);
@@ -414,6 +502,8 @@ int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
             return rc;
         if (dismissed)
             return PM_ETIMEOUT;
+        if (unwanted)
+            return PM_EDROPPED;
         PM_CRASH(IDLE);
         /* order: bell = 0 -> read these; the other side sets one of them, then the bell
          * (look_again in client.c) */
@@ -493,25 +583,18 @@ pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
 
 pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
 {
-    uint64_t first = pm__task_gate(a, task) != 0;
+    uint64_t first = is_bare(a, task, 0);
     uint64_t entry = pm__task_ret(a, pm__task(a, task - 1), first + i)->v >> 1;
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
 }
 
 /* ---- finish ---------------------------------------------------------------------------------- */
 
-/* What result i ends with; a gate as the results do. */
+/* What result i ends with; one without bytes as the next does. */
 static const pm_result *given(const pm_arena *a, uint64_t task, const pm_result *results,
                               uint64_t i)
 {
-    return &results[i && pm__task_gate(a, task) ? i - 1 : i];
-}
-
-/* Result i has no bytes of its own. Also without the lock: what kind of gate it is may change
- * meanwhile, that it is one does not. */
-static bool is_gate(const pm_arena *a, uint64_t task, uint64_t i)
-{
-    return pm__is_gate(a, pm__task_ret(a, pm__task(a, task - 1), i)->v >> 1);
+    return &results[i && is_bare(a, task, 0) ? i - 1 : i];
 }
 
 /* An object that may become the value of result `slot`. Pending and ours, so it is read without
@@ -549,7 +632,7 @@ static void own_results(pm_arena *a, uint64_t task, const pm_result *results)
     const pm_task_shm *t = pm__task(a, task - 1);
     for (uint64_t i = t->attached.v; i < t->nrets.v; i++) {
         const pm_result *r = given(a, task, results, i);
-        if (!r->data && !is_gate(a, task, i))
+        if (!r->data && !is_bare(a, task, i))
             pm__own_chunks(a, (pm__task_ret(a, t, i)->v >> 1) - 1, pm__entry(a, r->object));
     }
 }
@@ -576,7 +659,7 @@ static void attach(pm_op *op, uint64_t task, const pm_result *r)
     pm_task_shm *t = pm__task(op->a, task - 1);
     pm_j64 *ret = pm__task_ret(op->a, t, t->attached.v);
     uint64_t entry = ret->v >> 1;
-    if (r->data || pm__is_gate(op->a, entry)) {
+    if (r->data || pm__is_bare(op->a, entry)) {
         pm__attach_bytes(op, task, r->data, r->len, r->failed);
         return;
     }
@@ -615,6 +698,7 @@ static void decide(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t n
 {
     bool cancelled = pm__task(op->a, task - 1)->cancel.v && outcome != PM_FINISHED;
     pm__event_of_task(op, task, cancelled ? PM_CANCELLED : outcome, now);
+    leave_host(op, task);
     stack_remove(op, task);
     return_all(op, task);
     pm__task_end(op, task);
@@ -663,7 +747,7 @@ static void detach(pm_op *op, uint64_t task)
     pm_task_shm *t = pm__task(op->a, task - 1);
     uint64_t n = t->attached.v - 1;
     pm_entry_shm *e = pm__entry(op->a, (pm__task_ret(op->a, t, n)->v >> 1) - 1);
-    if (is_gate(op->a, task, n)) {
+    if (is_bare(op->a, task, n)) {
         pm_set(l, &t->attached, n);
         return;
     }
@@ -723,14 +807,18 @@ static void requeue(pm_op *op, uint64_t task, uint64_t now)
 {
     pm_lock *l = lock_of(op);
     pm_task_shm *t = pm__task(op->a, task - 1);
-    pm__event_of_task(op, task, PM_RETRIED, now);
+    uint64_t mailbox = pm__called(op->a, t);
+    /* of a dead actor: then it fails where it is queued, and says so */
+    if (!mailbox || pm__entry(op->a, mailbox - 1)->task.v)
+        pm__event_of_task(op, task, PM_RETRIED, now);
+    leave_host(op, task);
     stack_remove(op, task);
     return_all(op, task);
     if (t->retries.v && t->retries.v != PM_RETRY_ALWAYS)
         pm_set(l, &t->retries, t->retries.v - 1);
     pm_set(l, &t->runner, 0);
     /* last: who takes it now finds nothing of the former attempt [R 16] */
-    pm__task_ready(op, task, false);
+    pm__task_ready(op, task, mailbox != 0); /* a call again before those that came after it */
 }
 
 void pm__task_rerun(pm_op *op, uint64_t task, uint64_t now)
@@ -827,7 +915,7 @@ static bool is_stuck(const pm_arena *a, const pm_shape_shm *s)
     bool barred = s->alone.v;
     for (uint64_t i = 0; i < a->h->client_high.v; i++) {
         const pm_client_shm *c = &a->clients[i];
-        if (c->kind.v != PM_WORKER || !c->running.v)
+        if (c->kind.v != PM_WORKER || !c->running.v || c->hosts.v)
             continue;
         if (!pm__suits(c, s))
             barred = true;
@@ -854,7 +942,7 @@ int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *want
         return rc;
     pm_header_shm *h = a->h;
     uint64_t base = (h->total[PM_CPU] + PM_UNITS - 1) / PM_UNITS;
-    uint64_t have = h->workers.v - h->aside.v;
+    uint64_t have = h->workers.v - h->aside.v - h->hosts.v;
     *wanted = have < base ? base - have : 0;
     if (*wanted == 0 && have >= cap)
         *wanted = wants_exchange(&op);

@@ -39,6 +39,11 @@ typedef struct {
     bool quiet;       /* it leaves no event */
     uint64_t env;     /* slot + 1 of the object that tells of its environment, held; 0 = none */
     bool alone;       /* on a stack of its own, as its worker is to end after it */
+    /* It is an actor (mailbox.h): then nrets is 2, a mailbox and an obituary, and alone is true. */
+    bool hosted;
+    bool unordered;      /* its calls run as their arguments come */
+    uint64_t most_calls; /* so many may be pending; 0 = any number */
+    uint64_t parent;     /* serial of the task of ours that submits it; 0 = the innermost */
 } pm_task_spec;
 
 /* A submission in progress: zero it, then call pm_submit() until it returns something else than
@@ -49,8 +54,9 @@ typedef struct {
 } pm_submission;
 
 /* out[nrets]: the results, each held by this process. One transaction for few arguments and
- * results, bounded steps for many. PM_ETABLE, PM_EFULL, PM_EAGAIN, PM_EINVAL (no such kind or bundle),
- * PM_EREMOVED: there is no such group any more. */
+ * results, bounded steps for many. A function that is a mailbox makes it a call: it needs nothing, and
+ * fails if the actor is dead. PM_ETABLE, PM_EFULL, PM_EAGAIN, PM_EINVAL (no such kind or bundle),
+ * PM_EREMOVED: there is no such group any more. PM_ECROWDED: a call, and too many are pending. */
 int pm_submit(pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s,
               pm_ref *out);
 
@@ -66,6 +72,8 @@ typedef struct {
     int64_t packed;
     uint64_t nargs, nrets; /* results without a gate */
     bool yields, wanted;   /* wanted: if it yields, somebody waits for items or for its end */
+    bool hosted;           /* an actor: from now on this client takes its calls, and nothing else */
+    bool call;             /* of the actor that this client hosts */
     uint64_t made;         /* items that earlier attempts have yielded */
     uint64_t attempt;
     uint64_t retries;
@@ -78,7 +86,8 @@ typedef struct {
  * the first one binds it. PM_ENOTFOUND: none. */
 int pm_take(pm_arena *a, pm_patience how, pm_running *out);
 /* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, and of a worker that was
- * dismissed; PM_EINTR, PM_EAGAIN, PM_EGONE. */
+ * dismissed; PM_EINTR, PM_EAGAIN, PM_EGONE. Of a host PM_EDROPPED: nobody can call its actor any more,
+ * and all calls that came have ended. */
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
 /* Take a queued task that produces one of these pending entries, whatever CPU is free: its
  * waiter has stopped using its own. What else it needs must be free, and its environment this
