@@ -165,10 +165,13 @@ static int cancel_root(pm_arena *a, uint64_t slot, unsigned way, generation *out
     if (rc)
         return rc;
     uint64_t task = pm__entry(a, slot)->task.v;
-    if (task && is_cancellable(pm__task(a, task - 1)))
+    bool forced_call = task && way & PM_CANCEL_FORCE && pm__called(a, pm__task(a, task - 1));
+    if (task && !forced_call && is_cancellable(pm__task(a, task - 1)))
         cancel(&b, task);
     rc = pm__done(&b.op);
     interrupt(&b);
+    if (rc == PM_OK && forced_call)
+        rc = PM_EINVAL;
     return rc ? rc : add(out, &b);
 }
 

@@ -24,7 +24,8 @@ enum { PM_CANCEL_SIGNAL = 47 }; /* SIGRTMIN + 13: programs have no use for it */
 
 /* Cancel the task that produces this entry, held by the caller; with PM_CANCEL_FORCE its process is
  * killed if it runs, with PM_CANCEL_TREE the tasks that it has submitted are cancelled, too. No
- * effect if it has finished, or the entry is no task's. PM_ESTOPPED, PM_EGONE, PM_ESYS (no memory).
+ * effect if it has finished, or the entry is no task's. PM_EINVAL: a call by force. PM_ESTOPPED, PM_EGONE,
+ * PM_ESYS (no memory).
  * Cost: the lock once; for each generation of a tree once per SCAN records of the task table.
  * Call without the GIL. */
 int pm_cancel(pm_arena *a, uint64_t slot, unsigned way);

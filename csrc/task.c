@@ -588,6 +588,12 @@ pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
     return (pm_ref){.slot = entry - 1, .generation = pm__generation(a, entry)};
 }
 
+pm_ref pm_mailbox_ref(const pm_arena *a, uint64_t task)
+{
+    uint64_t mailbox = pm__task_mailbox(a, task);
+    return (pm_ref){.slot = mailbox - 1, .generation = pm__generation(a, mailbox)};
+}
+
 /* ---- finish ---------------------------------------------------------------------------------- */
 
 /* What result i ends with; one without bytes as the next does. */

@@ -105,6 +105,8 @@ uint64_t pm_task_need(const pm_arena *a, uint64_t task, uint64_t kind);
 pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i);
 pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i);
 pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i);
+/* Of an actor that this client hosts. */
+pm_ref pm_mailbox_ref(const pm_arena *a, uint64_t task);
 
 /* Attach results [*from, *from + n) while PM_EAGAIN and cursor say so, end the task, and with
  * `next` take another in the same lock hold (PM_ENOTFOUND in next->task = 0: none). The objects'

@@ -341,12 +341,30 @@ class RayActorError(PlasmidError):
 class ActorDiedError(RayActorError):
     """The actor is dead for good. `cause`: the error of its constructor, or how it died."""
 
-    def __init__(self, cause: RayTaskError | str | None = None) -> None:
+    def __init__(
+        self, cause: RayTaskError | str | None = None, actor_id: str | None = None
+    ) -> None:
         failed = isinstance(cause, RayTaskError)
         message = (
-            f"the actor's constructor failed: {cause}" if failed else str(cause or "the actor died")
+            f"The actor died because of an error raised in its creation task, {cause}"
+            if failed
+            else str(cause or "The actor died")
         )
-        super().__init__(error_msg=message, actor_init_failed=failed)
+        super().__init__(actor_id, message, failed)
+
+    @classmethod
+    def of(cls, call: str, actor_id: str, obituary: object) -> ActorDiedError:
+        """Of a call of an actor of which `obituary` is what became of it: what its constructor
+        raised, how its process died, that it was killed; or a text."""
+        if isinstance(obituary, RayTaskError):
+            return cls(obituary, actor_id)
+        if isinstance(obituary, TaskCancelledError):
+            why = "it was killed by `ray.kill`"
+        elif isinstance(obituary, BaseException):
+            why = f"it died unexpectedly: {summary(obituary)}"
+        else:
+            why = str(obituary)
+        return cls(f"The actor {actor_id} cannot run {call}(): {why}", actor_id)
 
 
 class ActorUnavailableError(RayActorError):
@@ -354,6 +372,11 @@ class ActorUnavailableError(RayActorError):
 
     def __init__(self, error_message: str, actor_id: str | None = None) -> None:
         super().__init__(actor_id, error_message)
+
+    @classmethod
+    def interrupted(cls, death: BaseException) -> ActorUnavailableError:
+        """Of a call that ran when its actor's process died, which is started again."""
+        return cls(f"The actor is unavailable: it is being restarted. {summary(death)}")
 
 
 class ActorUnschedulableError(PlasmidError):

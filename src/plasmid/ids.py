@@ -266,6 +266,12 @@ def of_task(session: bytes, serial: int) -> TaskID:
     return TaskID(own + TaskID.for_driver_task(JOB).binary()[8:])
 
 
+def of_actor(session: bytes, serial: int) -> ActorID:
+    """The id of the actor that is a session's task with that number."""
+    own = (serial ^ _number(session[:8])).to_bytes(8, "little")
+    return ActorID(own + session[8:12] + JOB.binary())
+
+
 def serial_of(session: bytes, task: TaskID) -> int:
     """The number in the session of the task with that id. One of another session gives a number
     that no task has."""

@@ -111,6 +111,11 @@ def check_resources(what: str, value: Any) -> None:
         _amount(f"{what}: {name!r}", amount, MOST_UNITS)
 
 
+def checker(name: str) -> Callable[[str, Any], None]:
+    """What raises for a bad value of that option."""
+    return _CHECKERS[name]
+
+
 _OWN_OPTIONS = {
     "CPU": "num_cpus",
     "GPU": "num_gpus",

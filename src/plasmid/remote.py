@@ -58,7 +58,7 @@ def remote(*args: Any, **kwargs: Any) -> Any:
     passed to tasks.
     """
     if kwargs and not args:
-        check_options(kwargs)
+        _check_any(kwargs)
         return lambda function: _make(function, kwargs)
     if len(args) == 1 and not kwargs:
         return _make(args[0], {})
@@ -67,11 +67,23 @@ def remote(*args: Any, **kwargs: Any) -> Any:
     )
 
 
-def _make(function: Any, given: dict[str, Any]) -> RemoteFunction:
+def _check_any(given: dict[str, Any]) -> None:
+    """Options of what is not known yet: a function or a class."""
+    try:
+        check_options(given)
+    except (TypeError, ValueError, NotSupportedError):
+        from plasmid import actor_options
+
+        actor_options.check_options(given)
+
+
+def _make(function: Any, given: dict[str, Any]) -> Any:
     if isinstance(function, type):
-        raise NotSupportedError(
-            f"@remote on the class {function.__qualname__}: actors are not supported yet"
-        )
+        from plasmid.actor import make_class
+
+        return make_class(function, given)
+    if type(function).__name__.startswith("ActorClass("):
+        raise UsageError(f"{function!r} is remote already; .options() gives it other options")
     if isinstance(function, RemoteFunction):
         raise TypeError(f"{function!r} is remote already; .options() gives it other options")
     if not _is_function(function):

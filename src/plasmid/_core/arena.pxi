@@ -585,7 +585,10 @@ cdef class Arena:
             raise _freed(self, slot)
         check(rc, "get")
         if view.is_inline and view.size and (<const unsigned char *>view.data)[0] < TAG_END:
-            value = decode_small(<const unsigned char *>view.data, view.size)
+            if (<const unsigned char *>view.data)[0] == _c.PM_TAG_BEREAVED:
+                value = self._bereaved(&view)
+            else:
+                value = decode_small(<const unsigned char *>view.data, view.size)
         else:
             # The pin before the references inside: free() takes away neither while it is there.
             buffer = None if view.is_inline and not view.nrefs else _new_buffer(self, slot, &view)
@@ -602,6 +605,19 @@ cdef class Arena:
         if view.state == _c.PM_FAILED:
             return self.hooks.failed(value)
         return value
+
+    cdef object _bereaved(self, const _c.pm_view *view):
+        """What a call of a dead actor has for a result: made from what became of the actor."""
+        cdef uint64_t head = _c.PM_BEREAVED_BYTES
+        name = PyBytes_FromStringAndSize(<const char *>view.data + head, view.size - head)
+        cdef ObjectRef obituary = self._hold(view.refs[0])
+        try:
+            cause = self._read(obituary.slot, False)
+        except Exception as error:
+            cause = error
+        return _exceptions.ActorDiedError.of(
+            name.decode(errors="replace"), _ids.of_actor(self.session, obituary.producer).hex(), cause
+        )
 
     cdef ObjectRef _hold(self, _c.pm_ref ref):
         cdef _c.pm_arena *a = self._a

@@ -31,12 +31,16 @@ cdef extern from "plasmid.h" nogil:
         PM_EFREED
         PM_ELEASED
         PM_EDROPPED
+        PM_EINVAL
         PM_INLINE
         PM_TASK_INLINE
         PM_KEY
         PM_TAG_CRASH
         PM_CRASH_BYTES
         PM_TAG_CANCELLED
+        PM_TAG_UNAVAILABLE
+        PM_TAG_BEREAVED
+        PM_BEREAVED_BYTES
         PM_CANCELLED_BYTES
         PM_ECANCELLED
         PM_WAIT_WORKING
@@ -166,6 +170,10 @@ cdef extern from "plasmid.h" nogil:
         bint quiet
         uint64_t env
         bint alone
+        bint hosted
+        bint unordered
+        uint64_t most_calls
+        uint64_t parent
 
     ctypedef struct pm_submission:
         uint64_t task
@@ -213,6 +221,9 @@ cdef extern from "plasmid.h" nogil:
         bint blocked
         char *name
         uint64_t pid
+        uint64_t actor
+        pm_ref mailbox
+        uint64_t calls
         uint64_t attempt
         uint64_t retries
         uint64_t nargs
@@ -236,6 +247,8 @@ cdef extern from "plasmid.h" nogil:
         uint64_t nrets
         bint yields
         bint wanted
+        bint hosted
+        bint call
         uint64_t made
         uint64_t attempt
         uint64_t retries
@@ -373,6 +386,7 @@ cdef extern from "plasmid.h" nogil:
     pm_task_argument pm_argument(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_argument_ref(const pm_arena *a, uint64_t task, uint64_t i)
     pm_ref pm_result_ref(const pm_arena *a, uint64_t task, uint64_t i)
+    pm_ref pm_mailbox_ref(const pm_arena *a, uint64_t task)
     int pm_finish(
         pm_arena *a, pm_patience how, uint64_t task, const pm_result *results, pm_running *next
     )
@@ -403,6 +417,18 @@ cdef extern from "plasmid.h" nogil:
     void pm__call_watcher(pm_arena *a)
     int pm_cancel(pm_arena *a, uint64_t slot, unsigned way)
     bint pm_cancel_asked(const pm_arena *a, uint64_t task)
+
+    ctypedef struct pm_actor_info:
+        uint64_t serial
+        bint dead
+        int state
+        uint64_t attempt
+        uint64_t retries
+        uint64_t pid
+        uint64_t calls
+        pm_ref card
+    int pm_actor_look(pm_arena *a, pm_patience how, uint64_t slot, pm_actor_info *out)
+    int pm_actor_kill(pm_arena *a, uint64_t slot)
     int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task)
 
     ctypedef struct pm_holder_info:

@@ -13,6 +13,7 @@ that each link the core would get two copies of its statics.
     tasks.pxi    Running: what a worker runs
     groups.pxi   placement groups
     history.pxi  what tasks do and did
+    actors.pxi   actors
     guard.pxi    Guard: keeps the keeper alive
     system.pxi   system calls that Python's os module does not have
 
@@ -63,5 +64,6 @@ include "arena.pxi"
 include "tasks.pxi"
 include "groups.pxi"
 include "history.pxi"
+include "actors.pxi"
 include "guard.pxi"
 include "system.pxi"

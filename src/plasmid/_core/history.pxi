@@ -1,10 +1,12 @@
 # What tasks do, and what became of the latest: for people.
 
 Dependency = namedtuple("Dependency", "id serial name")
+# actor: its serial, of an actor and its calls; mailbox: of an actor, the id of the reference.
 TaskRecord = namedtuple(
     "TaskRecord",
     "serial parent name state attempt pid nargs nrets submitted started began returned ended error "
-    "waiting waits_for",
+    "waiting waits_for actor mailbox calls",
+    defaults=(0, None, 0),
 )
 _TASK_STATES = {
     _c.PM_TASK_BUILDING: "building",
@@ -110,4 +112,7 @@ cdef object _live(Arena arena, const _c.pm_task_info *t):
         "",
         t.waiting,
         tuple(waits_for),
+        t.actor,
+        _id(arena, t.mailbox) if t.mailbox.generation else None,
+        t.calls,
     )

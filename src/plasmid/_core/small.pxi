@@ -96,6 +96,8 @@ cdef object decode_small(const unsigned char *at, uint64_t size):
         return decode_error(at, size)
     if tag == _c.PM_TAG_CRASH:
         return decode_crash(at, size)
+    if tag == _c.PM_TAG_UNAVAILABLE:
+        return _exceptions.ActorUnavailableError.interrupted(decode_crash(at, size))
     if tag == _c.PM_TAG_CANCELLED:
         return decode_cancelled(at, size)
     raise _exceptions.ObjectCorruptedError(f"unknown tag {tag:#04x} in a stored value")

@@ -36,6 +36,10 @@ def submit(
     bint quiet=False,
     ObjectRef environment=None,
     bint alone=False,
+    uint64_t parent=0,
+    bint hosted=False,
+    bint unordered=False,
+    uint64_t most_calls=0,
 ):
     """Queue a task; the list of its results' references.
 
@@ -46,8 +50,11 @@ def submit(
     one of its bundles, -1 for any. limit: if not negative it yields: the results are its gate, for
     `Arena.next_item`, and one that it ends with, and it pauses while `limit` items have not been
     taken; 0: never. quiet: it leaves no event. environment: an object that tells of the one its
-    worker is to be in; alone: not on the stack of a task that waits for it. Cost: the lock once,
-    for up to 4 references and 4 results.
+    worker is to be in; alone: not on the stack of a task that waits for it. parent: serial of the
+    task that submits it, 0 for the innermost. hosted: it is an actor; the results are its mailbox
+    and its obituary, its last argument is its card, `unordered` and `most_calls` are of its calls. A
+    function that is a mailbox makes it a call: PendingCallsLimitExceeded. Cost: the lock once, for
+    up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)
@@ -60,7 +67,7 @@ def submit(
     cdef _c.pm_task_argument *own = few_args
     cdef _Packed many
     cdef int rc
-    if limit >= 0:
+    if limit >= 0 or hosted:
         nrets = 2
     if n > 4 or nrets > 4:
         many = _Packed()
@@ -99,6 +106,10 @@ def submit(
     spec.bundle = bundle
     spec.env = 0 if environment is None else arena._own(environment).slot + 1
     spec.alone = alone
+    spec.parent = parent
+    spec.hosted = hosted
+    spec.unordered = unordered
+    spec.most_calls = most_calls
     spec.retries = _c.PM_RETRY_ALWAYS if retries < 0 else <uint64_t>retries
     spec.quiet = quiet
     progress.task = progress.made = 0
@@ -188,6 +199,16 @@ cdef class Running:
         return self._t.yields
 
     @property
+    def hosted(self):
+        """Whether it is an actor: from now on this process takes its calls, by next_call()."""
+        return self._t.hosted
+
+    @property
+    def call(self):
+        """Whether it is a call of the actor that this process hosts."""
+        return self._t.call
+
+    @property
     def wanted(self):
         """Of one that yields: whether anybody waited for its items, or its end, when it began."""
         return self._t.wanted
@@ -236,9 +257,17 @@ cdef class Running:
 
     def kept_refs(self):
         """References of the arguments that it does not wait for: those inside of values, in their
-        order."""
-        cdef uint64_t i
-        return [self._arena._hold(self._at(i)) for i in range(self._t.nargs) if not self._waits(i)]
+        order; without the card of an actor."""
+        cdef uint64_t i, n = self._t.nargs - self._t.hosted
+        return [self._arena._hold(self._at(i)) for i in range(n) if not self._waits(i)]
+
+    def mailbox(self):
+        """Of an actor: a reference to its mailbox."""
+        return self._arena._hold(_c.pm_mailbox_ref(self._arena.live(), self.unfinished()))
+
+    def card(self):
+        """Of an actor: the value of its last argument."""
+        return self.argument(self._t.nargs - 1)
 
     cdef bint _waits(self, uint64_t i):
         return _c.pm_argument(self._arena._a, self._t.task, i).waits
@@ -427,6 +456,10 @@ def cancel(Arena arena not None, ObjectRef ref not None, bint force, bint recurs
     cdef int rc
     with nogil:
         rc = _c.pm_cancel(a, slot, way)
+    if rc == _c.PM_EINVAL:
+        raise ValueError(
+            "force=True is not supported for actor tasks: it would end the actor, which kill() does"
+        )
     check(rc, f"cancel {ref!r}")
 
 
@@ -478,6 +511,21 @@ def next_task(Arena arena not None, timeout=None):
     if rc == _c.PM_ETIMEOUT or rc == _c.PM_EGONE or rc == _c.PM_ELEFT:
         return None
     check(rc, "take a task")
+    return _running(arena, &out)
+
+
+def next_call(Arena arena not None):
+    """Sleep until there is a call of the actor that this process hosts, and take it. None when
+    nobody can call it any more, and when the session has ended."""
+    cdef _c.pm_arena *a = arena.live()
+    cdef _c.pm_running out
+    cdef int rc = _c.PM_EAGAIN
+    while again(rc):
+        with nogil:
+            rc = _c.pm_next(a, 0, &out)
+    if rc == _c.PM_EDROPPED or rc == _c.PM_EGONE or rc == _c.PM_ELEFT:
+        return None
+    check(rc, "take a call")
     return _running(arena, &out)
 
 

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 else:
     FunctionHandle = object
 
-__all__ = ["Engine", "FunctionHandle", "SessionConfig", "TaskOptions"]
+__all__ = [
+    "ActorOptions",
+    "CallOptions",
+    "Engine",
+    "FunctionHandle",
+    "SessionConfig",
+    "TaskOptions",
+]
 
 
 SEAL_SECONDS = 10.0
@@ -177,6 +184,86 @@ class TaskOptions(_Record):
         self.events = events
         self.runtime_env = runtime_env
         self.max_calls = max_calls
+
+
+class ActorOptions(_Record):
+    """How an actor is to live, checked.
+
+    task             what it needs and where: as of the task that makes it; name: of its class
+    name, namespace  by which it can be found; "": it cannot; namespace "": the program's
+    is_detached      it lives until it is killed, whoever refers to it
+    max_restarts     after deaths of its process, -1 for ever
+    most_calls       that may be pending; 0: any number
+    is_unordered     calls run as their arguments come
+    """
+
+    __slots__ = (
+        "is_detached",
+        "is_unordered",
+        "max_restarts",
+        "most_calls",
+        "name",
+        "namespace",
+        "task",
+    )
+
+    def __init__(
+        self,
+        task: TaskOptions,
+        *,
+        name: str = "",
+        namespace: str = "",
+        is_detached: bool = False,
+        max_restarts: int = 0,
+        most_calls: int = 0,
+        is_unordered: bool = False,
+    ) -> None:
+        self.task = task
+        self.name = name
+        self.namespace = namespace
+        self.is_detached = is_detached
+        self.max_restarts = max_restarts
+        self.most_calls = most_calls
+        self.is_unordered = is_unordered
+
+
+class CallOptions(_Record):
+    """How a method of an actor is to be called, checked.
+
+    name          shown in errors, as bytes
+    extra         what the actor's process is to know: see engine.packing; is_plain: it is made of
+                  strings and the like
+    num_returns, backpressure, max_retries, events: as of tasks
+    """
+
+    __slots__ = (
+        "backpressure",
+        "events",
+        "extra",
+        "is_plain",
+        "max_retries",
+        "name",
+        "num_returns",
+    )
+
+    def __init__(
+        self,
+        name: bytes,
+        extra: Any,
+        *,
+        is_plain: bool = True,
+        num_returns: int | str = 1,
+        backpressure: int = 0,
+        max_retries: int = 0,
+        events: bool = True,
+    ) -> None:
+        self.name = name
+        self.extra = extra
+        self.is_plain = is_plain
+        self.num_returns = num_returns
+        self.backpressure = backpressure
+        self.max_retries = max_retries
+        self.events = events
 
 
 class Engine(ABC):
@@ -339,6 +426,50 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def create_actor(
+        self,
+        handle: FunctionHandle,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+        card: dict[str, Any],
+    ) -> ObjectRef:
+        """Have an actor made of the class that was exported; its mailbox, a reference that stands
+        for it: it lives while there is one, or calls are left.
+
+        `card`: what its process and `find_actor` are to know of it. ActorAlreadyExistsError;
+        otherwise as `submit`.
+        """
+
+    @abstractmethod
+    def call(
+        self,
+        mailbox: ObjectRef,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+    ) -> list[ObjectRef]:
+        """Call a method: the refs of its results. Calls of one process run in their order. As
+        `submit`; PendingCallsLimitExceeded."""
+
+    @abstractmethod
+    def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef, dict[str, Any]] | None:
+        """Mailbox and card of the actor of that name, if it lives."""
+
+    @abstractmethod
+    def actors(self) -> list[dict[str, Any]]:
+        """The actors that live; see engine.actors.listing."""
+
+    @abstractmethod
+    def actor_id(self, mailbox: ObjectRef) -> Any:
+        """The ActorID of an actor, dead or alive."""
+
+    @abstractmethod
+    def kill_actor(self, mailbox: ObjectRef, no_restart: bool) -> None:
+        """End an actor at once, its calls with it; or have it started again, if it may be. Waits
+        only for the lock."""
+
+    @abstractmethod
     def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None:
         """Cancel the task that is to produce `ref`; see `plasmid.cancel`. Waits only for the lock,
         not for a running task to end."""
@@ -433,7 +564,8 @@ class Engine(ABC):
         "address", "namespace", "labels", "runtime_env", "accelerators" (kind: ids),
         "placement_group_id", "captures_child_tasks", "is_canceled"; in a task, and in threads that
         it started, also "task_id", "task_name", "function_name" and "resources", what it was
-        given."""
+        given; in an actor also "actor_id", "actor_name", "actor" (its mailbox and its card) and
+        "was_restarted"."""
 
     @abstractmethod
     def future(self, ref: ObjectRef) -> Future[Any]:

@@ -11,7 +11,14 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from plasmid.engine.base import Engine, FunctionHandle, SessionConfig, TaskOptions
+from plasmid.engine.base import (
+    ActorOptions,
+    CallOptions,
+    Engine,
+    FunctionHandle,
+    SessionConfig,
+    TaskOptions,
+)
 from plasmid.exceptions import SessionError
 
 TYPE_CHECKING = False
@@ -199,6 +206,37 @@ class _NotStarted(Engine):
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> list[ObjectRef]:
+        raise self.error()
+
+    def create_actor(
+        self,
+        handle: FunctionHandle,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+        card: dict[str, Any],
+    ) -> ObjectRef:
+        raise self.error()
+
+    def call(
+        self,
+        mailbox: ObjectRef,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+    ) -> list[ObjectRef]:
+        raise self.error()
+
+    def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef, dict[str, Any]] | None:
+        raise self.error()
+
+    def actors(self) -> list[dict[str, Any]]:
+        raise self.error()
+
+    def actor_id(self, mailbox: ObjectRef) -> Any:
+        raise self.error()
+
+    def kill_actor(self, mailbox: ObjectRef, no_restart: bool) -> None:
         raise self.error()
 
     def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None:

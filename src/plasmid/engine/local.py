@@ -22,14 +22,24 @@ from weakref import WeakValueDictionary
 from plasmid import ids, serialize
 from plasmid._core import core
 from plasmid.engine import capsules, history, inplace, memory, oversized, packing, sites
-from plasmid.engine.base import SEAL_SECONDS, Engine, SessionConfig, TaskOptions
+from plasmid.engine.actors import Actors, on_behalf
+from plasmid.engine.base import (
+    SEAL_SECONDS,
+    ActorOptions,
+    CallOptions,
+    Engine,
+    SessionConfig,
+    TaskOptions,
+)
 from plasmid.engine.environments import Environments
 from plasmid.engine.futures import Futures
 from plasmid.engine.placing import Placing, amount
 from plasmid.engine.running import (
     RunningTask,
     can_run_inside,
+    current_task,
     die,
+    holder,
     is_stack_low,
     process,
     running,
@@ -180,6 +190,7 @@ class LocalEngine(Engine):
         self._futures = Futures(arena, arena.read, self._await)
         self._is_guest = is_guest
         self._placing = Placing(arena)
+        self._actors = Actors(arena, self._placing, arena.read)
         arena.hooks = self
         core.set_current(arena)
         serialize.use_store(arena)
@@ -342,7 +353,7 @@ class LocalEngine(Engine):
         exposed = task if task is not None and task.shield() else None
         lender.lend()
         try:
-            if task is not None:
+            if task is not None and not process.hosts:
                 return self._help(task, exposed, refs, need, timeout)
             core.hurry(self._arena, self._pending(refs))
             return bool(self._sleep(exposed, refs, need, timeout))
@@ -517,9 +528,7 @@ class LocalEngine(Engine):
         )  # in this order: shutdown() takes them in the other
         if function is None:
             raise SessionError(core.LEFT if self._is_guest else core.SHUT_DOWN)
-        asked, environment = options.runtime_env, self.environments.own
-        if asked:
-            environment = self.environments.of(asked)
+        environment = self._environment_of(options)
         packed = packing.pack_arguments(arena, args, kwargs, extra)
         return core.submit(
             arena,
@@ -539,13 +548,61 @@ class LocalEngine(Engine):
             not options.events,
             environment,
             calls > 0,
+            on_behalf(),
         )
+
+    def _environment_of(self, options: TaskOptions) -> core.ObjectRef | None:
+        asked = options.runtime_env
+        return self.environments.of(asked) if asked else self.environments.own
+
+    def create_actor(
+        self,
+        handle: Exported,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+        card: dict[str, Any],
+    ) -> core.ObjectRef:
+        actors, function = self._actors, handle.ref
+        if function is None:
+            raise SessionError(core.LEFT if self._is_guest else core.SHUT_DOWN)
+        if not options.namespace:
+            options.namespace = self._namespace
+        card = {
+            **card,
+            "name": options.name,
+            "namespace": options.namespace,
+            "is_detached": options.is_detached,
+        }
+        environment = self._environment_of(options.task)
+        return actors.create(function, args, kwargs, options, card, environment)
+
+    def call(
+        self,
+        mailbox: core.ObjectRef,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+    ) -> list[core.ObjectRef]:
+        return self._actors.call(mailbox, args, kwargs, options)
+
+    def find_actor(self, name: str, namespace: str) -> tuple[core.ObjectRef, dict[str, Any]] | None:
+        return self._actors.find(name, namespace or self._namespace)
+
+    def actors(self) -> list[dict[str, Any]]:
+        return self._actors.listing()
+
+    def actor_id(self, mailbox: core.ObjectRef) -> ids.ActorID:
+        return ids.of_actor(self._arena.session, mailbox.producer)
+
+    def kill_actor(self, mailbox: core.ObjectRef, no_restart: bool) -> None:
+        self._actors.kill(mailbox, no_restart)
 
     def cancel(self, ref: core.ObjectRef, force: bool, recursive: bool) -> None:
         core.cancel(self._arena, ref, force, recursive)
 
     def is_resolved_argument(self, value: Any) -> bool:
-        task = running.task
+        task = current_task()
         return task is not None and any(value is argument for argument in task.resolved)
 
     # ---- the session
@@ -561,7 +618,7 @@ class LocalEngine(Engine):
         return {name: free for name, free in have.items() if free > 0}
 
     def gpu_ids(self) -> list[int] | list[str]:
-        task = running.task or process.task
+        task = holder()
         return devices.ids(task.core.devices) if task is not None else []
 
     @property
@@ -590,7 +647,7 @@ class LocalEngine(Engine):
         return self._placing.bundles(serial)
 
     def current_group(self) -> int:
-        task = running.task or process.task
+        task = holder()
         return task.core.group if task is not None else 0
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -663,7 +720,7 @@ class LocalEngine(Engine):
         }
 
     def runtime_context(self) -> dict[str, Any]:
-        arena, task = self._arena, running.task or process.task
+        arena, task = self._arena, current_task()
         session = arena.session
         context = {
             "job_id": ids.JOB,
@@ -683,11 +740,19 @@ class LocalEngine(Engine):
             context["task_id"] = ids.of_task(session, task.core.serial)
             context["task_name"] = task.core.name
             context["function_name"] = task.function_name
-            context["resources"] = self._placing.by_name(task.core.needs)
-            context["captures_child_tasks"] = task.captures
             context["is_canceled"] = task.is_cancelled
-            if task.core.group:
-                context["placement_group_id"] = ids.of_group(session, task.core.group)
+        has = holder()
+        if has is not None:
+            context["resources"] = self._placing.by_name(has.core.needs)
+            context["captures_child_tasks"] = has.captures
+            if has.core.group:
+                context["placement_group_id"] = ids.of_group(session, has.core.group)
+        if has is not None and process.card is not None:
+            mailbox = has.core.mailbox()
+            context["actor_id"] = self.actor_id(mailbox)
+            context["actor_name"] = process.card["name"]
+            context["actor"] = mailbox, process.card
+            context["was_restarted"] = has.core.attempt > 1
         return context
 
     @cached_property
@@ -735,5 +800,6 @@ class LocalEngine(Engine):
             ended: Any = _Ended(self._is_guest)
             self._arena.hooks = ended
             self._arena = self._futures = self.serializers = self._placing = ended
+            self._actors = ended
             self.environments = ended
             futures.close()

@@ -2,7 +2,8 @@
 
 Arguments of a task are stored as `(args, kwargs, where, extra)`. References directly among them
 have left a None behind, and `where` says where each belongs (an index of args or a name of kwargs);
-`extra` is (retry_exceptions, num_cpus, captures, is_dynamic, max_calls), or None for the defaults.
+`extra` is (retry_exceptions, num_cpus, captures, is_dynamic, max_calls), or None for the defaults;
+of a call of an actor the method's name, or (name, retry_exceptions, concurrency group).
 A call with plain values only is one C pickle; the rest goes through the serializer.
 """
 
@@ -127,12 +128,17 @@ class Packed:
 
 
 def pack_arguments(
-    arena: core.Arena, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Any
+    arena: core.Arena,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    extra: Any,
+    is_plain: bool = False,
 ) -> Packed:
-    """Raises TypeError naming what cannot be pickled, ObjectStoreFullError."""
+    """`is_plain`: `extra` is made of values that pickle alike in every process. Raises TypeError
+    naming what cannot be pickled, ObjectStoreFullError."""
     refs: list[core.ObjectRef] = []
     where: list[int | str] = []
-    plain = extra is None
+    plain = is_plain or extra is None
     for index, value in enumerate(args):
         kind = type(value)
         if kind is core.ObjectRef:

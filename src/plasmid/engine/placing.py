@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from plasmid import ids
 from plasmid._core import core
-from plasmid.engine.running import process, running
+from plasmid.engine.running import holder
 from plasmid.exceptions import ObjectExistsError, TaskUnschedulableError
 from plasmid.strategies import (
     NodeAffinitySchedulingStrategy,
@@ -95,7 +95,7 @@ class Placing:
         return placed
 
     def _captor(self) -> Any:
-        task = running.task or process.task
+        task = holder()
         return task if task is not None and task.captures else None
 
     def _set_group(self, placed: Placed, options: TaskOptions, asked: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from signal import ITIMER_REAL, getitimer
 from typing import Any, NoReturn
 
@@ -144,12 +145,48 @@ class RunningTask:
                 self.core.resume()
 
 
+class RunningCall(RunningTask):
+    """A call of the actor that this process hosts: there may be several at a time.
+
+    A cancel stops it where it awaits something, if it is a coroutine; in other calls it does not
+    interrupt anything, as that might leave the actor half-changed: they end as cancelled.
+
+    actor  the task that the actor is, which has what the actor holds
+    stop   called when it is cancelled, in the main thread
+    """
+
+    __slots__ = ("actor", "stop")
+
+    def __init__(self, task: core.Running, actor: RunningTask) -> None:
+        super().__init__(task, 0, actor.run_inside)
+        self.actor = actor
+        self.stop: Callable[[], object] | None = None
+
+    def expose(self) -> None:
+        """Nothing: see above."""
+
+    def shield(self) -> bool:
+        return False
+
+    def look(self) -> None:
+        if self.core.is_asked_to_end and self._is_told() and self.stop is not None:
+            self.stop()
+
+    def lend(self) -> None:
+        self.actor.lend()
+
+    def take_back(self) -> None:
+        self.actor.take_back()
+
+
 def look_for_cancel(*_: object) -> None:
     """The handler of CANCEL_SIGNAL: another task may run by now than the one that it was sent for,
     whose record tells."""
     task = running.task
     if task is not None:
         task.look()
+    for call in tuple(process.calls):
+        call.look()
 
 
 class _Running(threading.local):
@@ -160,18 +197,42 @@ class _Running(threading.local):
 
 class _Process:
     """`task` that this process's main stack is at: threads without a task of their own lend its
-    CPU. `forked` in the child of a fork, which runs no task."""
+    CPU. `calls` of the actor that it hosts, which run now; it `hosts` one, whose `card` this is, and
+    nothing else is to run here. `forked` in the child of a fork, which runs no task."""
 
     task: RunningTask | None = None
+    hosts = False
+    card: dict[str, Any] | None = None
     forked = False
+
+    def __init__(self) -> None:
+        self.calls: set[RunningCall] = set()
 
 
 running = _Running()
 process = _Process()
 
+coroutine: ContextVar[RunningCall | None] = ContextVar("coroutine", default=None)
+"""The call that a coroutine of an actor is part of: many share a thread."""
+
+
+class ActorExit(SystemExit):
+    """Raised in an actor's method to end the actor, which is not started again; `code` says why."""
+
+
+def current_task() -> RunningTask | None:
+    """The task on whose behalf this thread, or coroutine, acts."""
+    return coroutine.get() or running.task or process.task
+
+
+def holder() -> RunningTask | None:
+    """The task that has the resources that this thread may use: of calls, their actor."""
+    return process.task if process.hosts else running.task or process.task
+
 
 def _after_fork() -> None:
     running.task = process.task = None
+    process.calls = set()
     process.forked = True
 
 
@@ -195,8 +256,11 @@ def shielded() -> Iterator[None]:
 
 
 def can_run_inside() -> bool:
-    """Whether another task may run on this stack: not below an event loop, which would keep it from
-    starting its own, and not while an alarm of this task may go off in it."""
+    """Whether another task may run on this stack: not in an actor's process, not below an event
+    loop, which would keep it from starting its own, and not while an alarm of this task may go off
+    in it."""
+    if process.hosts:
+        return False
     asyncio = sys.modules.get("asyncio")
     looping = asyncio is not None and asyncio._get_running_loop() is not None
     return not looping and getitimer(ITIMER_REAL)[0] == 0

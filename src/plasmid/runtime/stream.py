@@ -53,8 +53,18 @@ class Stream:
         """Give out what the generator yields, until it ends or nobody wants more: then it is
         closed, as a generator is that goes out of scope."""
         self.has_begun = True
+        if drive(self._task, items, self._take, self._pause):
+            self._ended()
+
+    async def run_async(self, items: AsyncIterator[Any]) -> None:
+        """The same of an asynchronous generator, in the event loop of the caller."""
+        self.has_begun = True
+        if await _drive_async(items, self._take, self._pause):
+            self._ended()
+
+    def _ended(self) -> None:
         made = self._task.core.made
-        if drive(self._task, items, self._take, self._pause) and self._yielded < made:
+        if self._yielded < made:
             raise StreamingGeneratorReplayInconsistentError(
                 f"{self._task.core.name}() was run again after its worker died: it yielded "
                 f"{self._yielded} items, but {made} before"

@@ -1,0 +1,391 @@
+"""An actor's process: it makes the instance, and runs its calls until nobody can call it any more.
+
+    plain             the main thread takes a call, runs it, takes the next
+    max_concurrency   the main thread takes as many as may run, threads run them
+    async             the same with coroutines in an event loop of its own thread
+
+Concurrency groups are lanes beside the default one, each with its threads or its loop: then all
+calls are taken as they come, and wait in their lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol
+
+from plasmid._core import core
+from plasmid.engine import packing
+from plasmid.engine.running import (
+    ActorExit,
+    RunningCall,
+    RunningTask,
+    coroutine,
+    die,
+    process,
+    running,
+)
+from plasmid.exceptions import PlasmidError, RayTaskError
+from plasmid.runtime import bars, output
+from plasmid.runtime.performer import NOTHING, Outcome, Performer, Prepared
+
+UNWANTED = "it has ended, as nobody had a reference to it any more"
+EXITED = "it has ended: exit_actor() was called"
+TERMINATED = "it has ended: __ray_terminate__() was called"
+
+
+def run(performer: Performer, task: core.Running) -> None:
+    """Be the actor that the task is, until it ends. This process is to end then, too."""
+    process.hosts = True
+    host = Host(performer, task)
+    process.card = host.card
+    host.run()
+
+
+class Host:
+    """The actor of this process.
+
+    Processes and threads: `run` belongs to the main thread. Calls run in it, or in lanes; each is
+    concluded under a lock, since a process gives account of one task at a time.
+    """
+
+    def __init__(self, performer: Performer, task: core.Running) -> None:
+        self._performer = performer
+        self._arena = performer.arena
+        self._task = task
+        self.card: dict[str, Any] = task.card()
+        self._mine = RunningTask(task, 0, _refuse)
+        self._instance: Any = None
+        self._concluding = threading.Lock()
+        self._ending = threading.Lock()
+        self._lanes: dict[str | None, Lane] = {}
+
+    def run(self) -> None:
+        running.task = process.task = self._mine
+        output.begin_task(self.card["class_name"])
+        card = self.card
+        kind = LoopLane if card["is_async"] else ThreadLane
+        if card["is_async"] or card["max_concurrency"] > 1 or card["groups"]:
+            self._lanes = {
+                name: kind(self, name, limit)
+                for name, limit in [(None, card["max_concurrency"]), *card["groups"].items()]
+            }
+        if not self._construct():
+            return
+        self._performer.method = self._method
+        if self._lanes:
+            self._serve_lanes()
+        else:
+            self._serve()
+        if self._arena.closing:
+            return
+        self.end(UNWANTED)
+
+    # ---- the constructor
+
+    def _construct(self) -> bool:
+        """False: it has failed, which the obituary tells."""
+        performer, mine, prepared = self._performer, self._mine, None
+        try:
+            prepared = performer.prepare(mine)
+            self._instance = self._make(prepared)
+            return True
+        except BaseException as error:
+            if isinstance(error, PlasmidError) and prepared is None:  # of an argument
+                outcome = Outcome([], error)
+            else:
+                outcome = performer.raised(mine, error, [], False, 3)
+        self._look_for_exit(outcome)
+        self._flush()
+        performer.conclude(mine, outcome, None, False)
+        return False
+
+    def _make(self, prepared: Prepared) -> Any:
+        lane = self._lanes.get(None)
+        if isinstance(lane, LoopLane):
+            return lane.make(prepared)
+        self._mine.core.begin()
+        try:
+            return prepared.function(*prepared.args, **prepared.kwargs)
+        finally:
+            self._mine.core.end()
+
+    # ---- calls
+
+    def _method(self, mine: RunningTask, extra: Any) -> tuple[Callable[..., Any], Any]:
+        name, retry, _ = extra if isinstance(extra, tuple) else (extra, False, None)
+        special = _SPECIAL.get(name)
+        if special is not None:
+            return lambda *args, **kwargs: special(self._instance, *args, **kwargs), retry
+        return getattr(self._instance, name), retry
+
+    def _serve(self) -> None:
+        call: core.Running | None = None
+        while True:
+            if call is None:
+                call = core.next_call(self._arena)
+            if call is None:
+                return
+            call = self.perform(call, take=True)
+            running.task = self._mine
+
+    def _serve_lanes(self) -> None:
+        limit = None if self.card["groups"] else self.card["max_concurrency"]
+        room = threading.Semaphore(limit) if limit is not None else None
+        while True:
+            if room is not None:
+                room.acquire()
+            call = core.next_call(self._arena)
+            if call is None:
+                return
+            unpacked = group = None
+            if self.card["groups"]:
+                unpacked = self._unpack(call)
+                group = self._group_of(unpacked)
+            self._lanes[group].submit(call, unpacked, room.release if room else _nothing)
+
+    def _unpack(self, call: core.Running) -> packing.Arguments | None:
+        try:
+            return packing.unpack_arguments(call)
+        except Exception:  # it fails again where that is told
+            return None
+
+    def _group_of(self, unpacked: packing.Arguments | None) -> str | None:
+        extra = unpacked[3] if unpacked else None
+        group = extra[2] if isinstance(extra, tuple) else None
+        return group if group in self._lanes else None
+
+    def perform(
+        self, call: core.Running, *, take: bool, unpacked: packing.Arguments | None = None
+    ) -> core.Running | None:
+        """Run a call to its end in this thread; the next one, if it is wanted and there is one."""
+        mine = RunningCall(call, self._mine)
+        running.task = mine
+        performer = self._performer
+        process.calls.add(mine)
+        mine.look()  # it may have been cancelled before
+        output.begin_task(self.card["class_name"])
+        yielded = performer.stream(mine)
+        if mine.interrupted:
+            outcome = performer.cancelled(mine)
+        else:
+            outcome = performer.run(mine, yielded, unpacked)
+        return self._conclude(mine, outcome, yielded, take)
+
+    async def perform_async(
+        self, call: core.Running, unpacked: packing.Arguments | None, stop: Callable[[], object]
+    ) -> None:
+        """Run a call to its end in this event loop."""
+        mine = RunningCall(call, self._mine)
+        mine.stop = stop
+        coroutine.set(mine)
+        process.calls.add(mine)
+        mine.look()  # it may have been cancelled before
+        output.begin_task(self.card["class_name"])
+        yielded = self._performer.stream(mine)
+        if mine.interrupted:
+            outcome = self._performer.cancelled(mine)
+        else:
+            outcome = await self._run_async(mine, yielded, unpacked)
+        self._conclude(mine, outcome, yielded, False)
+
+    async def _run_async(
+        self, mine: RunningCall, yielded: Any, unpacked: packing.Arguments | None
+    ) -> Outcome:
+        performer = self._performer
+        prepared: Prepared | None = None
+        results: list[bytes | core.Pending] = []
+        try:
+            if yielded is not None and not mine.core.wanted:
+                return Outcome([NOTHING])
+            try:
+                prepared = performer.prepare(mine, unpacked)
+            except PlasmidError as error:  # of an argument
+                return Outcome([], error)
+            mine.core.begin()
+            try:
+                value = prepared.function(*prepared.args, **prepared.kwargs)
+                if inspect.isawaitable(value):
+                    value = await value
+            finally:
+                mine.core.end()
+            if inspect.isasyncgen(value):
+                if yielded is not None:
+                    await yielded.run_async(value)
+                    return Outcome([NOTHING])
+                items = [item async for item in value]
+                value = (item for item in items)
+            performer.store(mine, prepared, value, yielded, results)
+        except BaseException as error:
+            retry = False if prepared is None else prepared.retry
+            return performer.raised(mine, error, results, retry, 1)
+        return Outcome(results)
+
+    def _conclude(
+        self, mine: RunningCall, outcome: Outcome, yielded: Any, take: bool
+    ) -> core.Running | None:
+        self._look_for_exit(outcome)
+        if mine.interrupted and outcome.error is None:
+            outcome = self._performer.cancelled(mine)
+        self._flush()
+        with self._concluding:
+            following = self._performer.conclude(mine, outcome, yielded, take)
+        process.calls.discard(mine)
+        return following
+
+    @staticmethod
+    def _flush() -> None:
+        bars.send_rest()
+        output.end_task()
+
+    # ---- the end
+
+    def _look_for_exit(self, outcome: Outcome) -> None:
+        """Whoever raises SystemExit ends the actor."""
+        cause = outcome.error.cause if isinstance(outcome.error, RayTaskError) else None
+        if isinstance(cause, ActorExit):
+            self.end(str(cause.code))
+        elif isinstance(cause, SystemExit):
+            code = cause.code
+            _leave(code if isinstance(code, int) else int(code is not None))
+
+    def end(self, reason: str) -> NoReturn:
+        """The actor ends of its own accord, and is not started again: this process, too. From any
+        thread, one of them."""
+        self._ending.acquire()
+        try:
+            shutdown = getattr(self._instance, "__ray_shutdown__", None)
+            if shutdown is not None:
+                shutdown()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        self._instance = None  # its __del__, if nothing else refers to it
+        with suppress(Exception):
+            self._task.finish([packing.pack_result(self._arena, reason)], 0, False)
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+        _leave(0)
+
+
+class Lane(Protocol):
+    """Where calls of one concurrency group run."""
+
+    def __init__(self, host: Host, name: str | None, limit: int) -> None: ...
+
+    def submit(
+        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
+    ) -> None: ...
+
+
+class ThreadLane:
+    """`limit` threads."""
+
+    def __init__(self, host: Host, name: str | None, limit: int) -> None:
+        self._host = host
+        self._pool = ThreadPoolExecutor(limit, thread_name_prefix=f"plasmid {name or 'default'}")
+
+    def submit(
+        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
+    ) -> None:
+        self._pool.submit(self._run, call, unpacked, done)
+
+    def _run(
+        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
+    ) -> None:
+        try:
+            self._host.perform(call, take=False, unpacked=unpacked)
+            running.task = None
+        except BaseException:
+            die()
+        done()
+
+
+class LoopLane:
+    """An event loop in a thread, and `limit` coroutines of calls."""
+
+    def __init__(self, host: Host, name: str | None, limit: int) -> None:
+        self._host = host
+        self._room = asyncio.Semaphore(limit)
+        self._loop = asyncio.new_event_loop()
+        self._running: set[asyncio.Task[None]] = set()  # a loop keeps no reference to its tasks
+        threading.Thread(
+            target=self._live, name=f"AsyncIO Thread: {name or 'default'}", daemon=True
+        ).start()
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def make(self, prepared: Prepared) -> Any:
+        """The instance, made where its methods run."""
+
+        async def construct() -> Any:
+            return prepared.function(*prepared.args, **prepared.kwargs)
+
+        return asyncio.run_coroutine_threadsafe(construct(), self._loop).result()
+
+    def submit(
+        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._start, call, unpacked, done)
+
+    def _start(
+        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
+    ) -> None:
+        task = self._loop.create_task(self._run(call, unpacked))
+
+        def over(ended: asyncio.Task[None]) -> None:
+            self._running.discard(ended)
+            if not ended.cancelled() and ended.exception() is not None:
+                die()
+            done()
+
+        self._running.add(task)
+        task.add_done_callback(over)
+
+    async def _run(self, call: core.Running, unpacked: packing.Arguments | None) -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        async with self._room:
+            await self._host.perform_async(
+                call, unpacked, lambda: self._loop.call_soon_threadsafe(this.cancel)
+            )
+
+
+def _call(instance: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(instance, *args, **kwargs)
+
+
+def _terminate(instance: Any) -> NoReturn:
+    raise ActorExit(TERMINATED)
+
+
+_SPECIAL: dict[str, Callable[..., Any]] = {
+    "__ray_ready__": lambda instance: True,
+    "__ray_call__": _call,
+    "__ray_terminate__": _terminate,
+}
+"""Methods that every actor has."""
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process; what became of the actor has been told, or its death will tell."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
+def _nothing() -> None:
+    """There is no limit to give room in."""
+
+
+def _refuse(task: core.Running) -> NoReturn:
+    raise AssertionError("no other task runs in an actor's process")
