@@ -17,11 +17,12 @@ static void look(const pm_arena *a, uint64_t slot, pm_actor_info *out)
         return;
     const pm_task_shm *t = pm__task(a, e->task.v - 1);
     const pm_arg_shm *last = t->nargs.v ? pm__task_arg(a, t, t->nargs.v - 1) : NULL;
-    out->dead = t->state.v == PM_TASK_FINISHING || t->state.v == PM_TASK_ABANDONED;
+    out->dead = t->state.v == PM_TASK_FINISHING || t->state.v == PM_TASK_ABANDONED ||
+                t->cancel.v & PM_CANCEL_FORCE; /* it is being killed */
     out->state = (enum pm_task_state)t->state.v;
     out->attempt = t->attempt.v;
     out->retries = t->retries.v;
-    out->pid = t->runner.v ? a->clients[t->runner.v - 1].pid.v : 0;
+    out->pid = out->state == PM_TASK_RUNNING ? a->clients[t->runner.v - 1].pid.v : 0;
     if (last && !out->dead)
         out->card = (pm_ref){.slot = last->entry.v >> 1, .generation = last->generation.v};
 }

@@ -10,7 +10,7 @@
 enum {
     SCAN = 64, /* task records looked at in one lock hold */
     BATCH = 8, /* tasks cancelled in one lock hold */
-    WRITES = 2 * PM_QUEUE_REMOVE_WRITES + 8,
+    WRITES = 2 * PM_QUEUE_REMOVE_WRITES + PM_DIRECTORY_WRITES + 10,
 };
 
 /* A task that may have submitted others. */
@@ -60,6 +60,10 @@ static void cancel(batch *b, uint64_t task)
     pm_set(&a->lock, &t->cancel, asked);
     if (t->state.v == PM_TASK_READY)
         pm__unqueue(op, task);
+    else if (t->state.v == PM_TASK_WAITING && pm__called(a, t))
+        pm__mailbox_leave(op, task);
+    else if (t->state.v == PM_TASK_RUNNING && way & PM_CANCEL_FORCE)
+        pm__actor_unname(op, task);
     if (t->state.v == PM_TASK_READY || t->state.v == PM_TASK_WAITING) {
         pm__event_of_task(op, task, PM_CANCELLED, b->now);
         pm__task_end(op, task);

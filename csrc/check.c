@@ -685,7 +685,8 @@ static int check_successor(survey *s, const pm_task_shm *t)
     if (next == 0)
         return PM_OK;
     MUST(task_live(s, next) && pm__task(s->a, next - 1)->function.v == t->function.v &&
-             pm__task(s->a, next - 1)->seq.v == t->seq.v,
+             pm__task(s->a, next - 1)->seq.v == t->seq.v &&
+             pm__task(s->a, pm__task(s->a, next - 1)->runner.v - 1) == t,
          "task %" PRIu64 " follows a call of another", next);
     s->deps[next - 1]++;
     return PM_OK;

@@ -36,7 +36,8 @@
     X(-25, REMOVED, TaskPlacementGroupRemoved, "the placement group was removed")                  \
     X(-26, END, ObjectRefStreamEndOfStreamError, "the generator has ended")                        \
     X(-27, DROPPED, PlasmidError, "nobody waits for what the task yields")                         \
-    X(-28, CROWDED, PendingCallsLimitExceeded, "too many calls of the actor are pending")
+    X(-28, CROWDED, PendingCallsLimitExceeded,                                                     \
+      "as many calls of the actor are pending as its max_pending_calls allows")
 
 enum {
     PM_OK = 0,

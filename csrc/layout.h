@@ -199,9 +199,9 @@ typedef struct {
 /* A task from submit to finish: 576 bytes.
  *
  * Of a call that waits and is to keep its caller's order, words that have no other use before it is
- * ready say where it stands: `seq` who its caller is (pm__caller), `lent` the call after it, `prev`
- * the next in the mailbox's list of tails if there is none, `started` the next in the header's list
- * `following`. */
+ * ready say where it stands: `seq` who its caller is, `runner` the call before it that waits, `lent`
+ * the one after it, `prev` the next in the mailbox's list of tails if there is none, `started` the
+ * next in the header's list `following`. */
 typedef struct {
     pm_j64 state;  /* [J] enum pm_task_state */
     pm_j64 serial; /* [J] its number in the session, from 1: never another task's */

@@ -62,8 +62,19 @@ void pm__mailbox_join(pm_op *op, uint64_t task)
     pm_set(l, at, task);
     if (before) {
         pm_set(l, &task_at(op, before)->lent, task);
+        pm_set(l, &t->runner, before);
         pm_set(l, &t->waiting, t->waiting.v + 1);
     }
+}
+
+/* It waits for one thing less, as soon as there is room to say so. */
+static void follow(pm_op *op, uint64_t task)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = task_at(op, task);
+    pm_set(l, &t->runner, 0);
+    pm_set(l, &t->started, op->a->h->following.v);
+    pm_set(l, &op->a->h->following, task);
 }
 
 void pm__mailbox_pass(pm_op *op, uint64_t task)
@@ -74,11 +85,35 @@ void pm__mailbox_pass(pm_op *op, uint64_t task)
     if (t->seq.v == 0)
         return;
     if (next) {
-        pm_set(l, &task_at(op, next)->started, op->a->h->following.v);
-        pm_set(l, &op->a->h->following, next);
+        follow(op, next);
         pm_set(l, &t->lent, 0);
     } else
         pm_set(l, link_to(op, pm__mailbox(op->a, t->function.v), task), t->prev.v);
+    pm_set(l, &t->seq, 0);
+}
+
+void pm__mailbox_leave(pm_op *op, uint64_t task)
+{
+    pm_lock *l = lock_of(op);
+    pm_task_shm *t = task_at(op, task);
+    uint64_t before = t->runner.v, next = t->lent.v;
+    if (t->seq.v == 0)
+        return;
+    if (next == 0) {
+        pm_set(l, link_to(op, pm__mailbox(op->a, t->function.v), task),
+               before ? before : t->prev.v);
+        if (before)
+            pm_set(l, &task_at(op, before)->prev, t->prev.v);
+    } else if (before)
+        pm_set(l, &task_at(op, next)->runner, before);
+    else
+        follow(op, next);
+    if (before) {
+        pm_set(l, &task_at(op, before)->lent, next);
+        pm_set(l, &t->waiting, t->waiting.v - 1);
+        pm_set(l, &t->runner, 0);
+    }
+    pm_set(l, &t->lent, 0);
     pm_set(l, &t->seq, 0);
 }
 

@@ -45,6 +45,8 @@ void pm__mailbox_begin(pm_arena *a, uint64_t entry, uint64_t limit, bool unorder
 void pm__mailbox_join(pm_op *op, uint64_t task);
 /* It waits for nothing any more: the next of its caller is on the list `following`, if there is one. */
 void pm__mailbox_pass(pm_op *op, uint64_t task);
+/* It was cancelled while it waited: those after it wait for those before it. */
+void pm__mailbox_leave(pm_op *op, uint64_t task);
 
 /* A ready call joins the queue, and the host is rung. */
 void pm__mailbox_push(pm_op *op, uint64_t task, bool first);

@@ -7,18 +7,24 @@
 #include "group.h"
 #include "os.h"
 
-_Static_assert(PM_CRASH_BYTES + PM_TASK_NAME <= PM_INLINE, "how a worker died fits in an entry");
+_Static_assert(PM_UNAVAILABLE_BYTES + PM_TASK_NAME <= PM_INLINE,
+               "how a worker died fits in an entry");
 
 static int fail_task(pm_arena *a, uint64_t task, uint64_t pid, const pm_death *how)
 {
-    unsigned char message[PM_CRASH_BYTES + PM_TASK_NAME] = {PM_TAG_CRASH};
-    if (pm__called(a, pm__task(a, task - 1)))
-        message[0] = PM_TAG_UNAVAILABLE;
-    size_t name = strnlen(pm__task(a, task - 1)->name, PM_TASK_NAME);
+    unsigned char message[PM_UNAVAILABLE_BYTES + PM_TASK_NAME] = {PM_TAG_CRASH};
+    const pm_task_shm *t = pm__task(a, task - 1);
+    uint64_t mailbox = pm__called(a, t), head = PM_CRASH_BYTES;
+    size_t name = strnlen(t->name, PM_TASK_NAME);
     memcpy(message + 1, &pid, 8);
     memcpy(message + 9, how, sizeof *how);
-    memcpy(message + PM_CRASH_BYTES, pm__task(a, task - 1)->name, name);
-    return pm__attach_failure(a, task, message, PM_CRASH_BYTES + name);
+    if (mailbox) {
+        message[0] = PM_TAG_UNAVAILABLE;
+        memcpy(message + head, &pm__entry(a, mailbox - 1)->producer.v, 8);
+        head = PM_UNAVAILABLE_BYTES;
+    }
+    memcpy(message + head, t->name, name);
+    return pm__attach_failure(a, task, message, head + name);
 }
 
 static int rerun(pm_arena *a, uint64_t task)

@@ -27,7 +27,7 @@ int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, const pm_death *how);
 /* The value of a result whose worker died: first byte PM_TAG_CRASH, then its pid (8 bytes), a
  * pm_death, and the task's name. */
 enum { PM_TAG_CRASH = 0x0f, PM_CRASH_BYTES = 9 + sizeof(pm_death) };
-/* The same of a call whose actor will be started again. */
-enum { PM_TAG_UNAVAILABLE = 0x0b };
+/* The same of a call whose actor will be started again; before the name 8 bytes, its serial. */
+enum { PM_TAG_UNAVAILABLE = 0x0b, PM_UNAVAILABLE_BYTES = PM_CRASH_BYTES + 8 };
 
 #endif

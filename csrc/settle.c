@@ -495,15 +495,27 @@ static void write_cancelled(pm_op *op, pm_entry_shm *e, const pm_task_shm *t)
     pm_set(lock_of(op), &e->size, PM_CANCELLED_BYTES + name);
 }
 
-/* The actor's name is free, and its calls fail. */
-static void actor_ended(pm_op *op, uint64_t mailbox)
+static void unname(pm_op *op, uint64_t mailbox)
 {
     const pm_entry_shm *e = pm__entry(op->a, mailbox - 1);
     bool kept = e->key.v && op->a->keys[e->key.v - 1].kept.v;
-    mailbox_close(op, mailbox);
     pm__directory_remove(op, mailbox);
     if (kept)
         pm__entry_unref(op, mailbox);
+}
+
+void pm__actor_unname(pm_op *op, uint64_t task)
+{
+    uint64_t mailbox = pm__task_mailbox(op->a, task);
+    if (mailbox)
+        unname(op, mailbox);
+}
+
+/* Its name is free, and its calls fail. */
+static void actor_ended(pm_op *op, uint64_t mailbox)
+{
+    mailbox_close(op, mailbox);
+    unname(op, mailbox);
 }
 
 /* A result becomes visible: with its bytes, or because the task was cancelled. Of a task whose

@@ -109,6 +109,9 @@ void pm__drop_locked(pm_op *op, uint64_t entry, uint32_t n);
 void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task);
 void pm__list_remove(pm_op *op, pm_j64 *head, uint64_t task);
 
+/* If the task is an actor: nobody finds it by its name any more. */
+void pm__actor_unname(pm_op *op, uint64_t task);
+
 /* One argument less to wait for: queue the task, or let an abandoned one go. */
 void pm__task_waited(pm_op *op, uint64_t task);
 void pm__task_ready(pm_op *op, uint64_t task, bool first);

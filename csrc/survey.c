@@ -102,7 +102,7 @@ static void survey_task(const pm_arena *a, uint64_t task, pm_task_info *out)
         .parent = t->parent.v,
         .state = (enum pm_task_state)t->state.v,
         .blocked = running && cpu && t->held.v == 0,
-        .pid = t->runner.v ? a->clients[t->runner.v - 1].pid.v : 0,
+        .pid = running ? a->clients[t->runner.v - 1].pid.v : 0,
         .attempt = t->attempt.v,
         .retries = t->retries.v,
         .nargs = t->nargs.v,
@@ -112,9 +112,10 @@ static void survey_task(const pm_arena *a, uint64_t task, pm_task_info *out)
         .waiting = t->waiting.v,
     };
     uint64_t own = pm__task_mailbox(a, task), mailbox = own ? own : pm__called(a, t);
-    if (mailbox)
+    bool killed = own && t->cancel.v & PM_CANCEL_FORCE;
+    if (mailbox && !killed)
         out->actor = pm__entry(a, mailbox - 1)->producer.v;
-    if (own) {
+    if (own && !killed) {
         out->mailbox = pm_ref_of(a, own - 1);
         out->calls = pm__mailbox(a, own)->calls.v;
     }

@@ -42,7 +42,7 @@ typedef struct {
     char name[PM_TASK_NAME];
     uint64_t pid;   /* of its runner; 0 = none */
     uint64_t actor; /* serial: its own of an actor, of a call its actor's; else 0 */
-    pm_ref mailbox; /* of an actor; generation 0 = it is none */
+    pm_ref mailbox; /* of an actor that is not being killed: `actor` is its own serial */
     uint64_t calls; /* of an actor, not ended */
     uint64_t attempt, retries;
     uint64_t nargs, nrets;

@@ -12,7 +12,7 @@ import os
 from plasmid.actor_methods import Methods, as_call
 from plasmid.actor_options import actor_options, check_call_options, check_options
 from plasmid.engine import current
-from plasmid.exceptions import NotSupportedError, UsageError
+from plasmid.exceptions import ActorExit, NotSupportedError, UsageError
 from plasmid.generator import ObjectRefGenerator
 from plasmid.options import with_paths
 
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from plasmid._core.core import ObjectRef
     from plasmid.engine.base import Engine, FunctionHandle
 
-__all__ = ["ActorClass", "ActorHandle", "exit_actor", "get_actor", "kill", "method"]
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ActorProxy",
+    "exit_actor",
+    "get_actor",
+    "kill",
+    "method",
+]
 
 _METHOD_OPTIONS = (
     "num_returns",
@@ -143,8 +151,8 @@ class ActorClass:
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
         raise ActorClassInheritanceException(
-            f"Inheriting from the actor class {self._body.name!r} is not possible: derive from the "
-            "class that it was made of, and apply @remote to what comes of it"
+            f"Inheriting from actor classes, here {self._body.name!r}, is not possible: derive "
+            "from the class that it was made of, and apply @remote to what comes of it"
         )
 
     def __repr__(self) -> str:
@@ -253,6 +261,10 @@ def _restore_handle(mailbox: ObjectRef, packed: bytes) -> ActorHandle:
     return made
 
 
+class ActorProxy(ActorHandle):
+    """To annotate handles with, for type checkers: `ActorProxy[Class]`."""
+
+
 class ActorMethod:
     """A method of an actor. Keeps the actor alive, as its handle does."""
 
@@ -347,10 +359,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         raise TypeError(f"get_actor: namespace must be a string or None, not {namespace!r}")
     if namespace == "":
         raise ValueError('get_actor: "" is not a valid namespace')
-    if not isinstance(name, str):
-        raise TypeError(f"get_actor: the name must be a string, not {name!r}")
     if not name:
         raise ValueError("get_actor: the name must not be empty")
+    if not isinstance(name, str):
+        raise TypeError(f"get_actor: the name must be a string, not {name!r}")
     found = current.get_engine().find_actor(name, namespace or "")
     if found is None:
         where = f" in the namespace {namespace!r}" if namespace else ""
@@ -390,12 +402,6 @@ def exit_actor() -> NoReturn:
     """End the actor that calls it, when `__ray_shutdown__` and what is registered with atexit has
     run. It is not started again; this call and later ones fail with ActorDiedError. UsageError, a
     TypeError, elsewhere."""
-    if current.engine.runtime_context().get("actor") is None if _has_session() else True:
+    if not current.is_started() or "actor" not in current.engine.runtime_context():
         raise UsageError("exit_actor API is called on a non-actor worker")
-    from plasmid.engine.running import ActorExit
-
     raise ActorExit("it has ended: exit_actor() was called")
-
-
-def _has_session() -> bool:
-    return current.is_started()

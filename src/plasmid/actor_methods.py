@@ -8,7 +8,7 @@ from plasmid.exceptions import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from inspect import Signature
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = ["Method", "Methods", "as_call"]
 
@@ -68,8 +68,8 @@ class Methods:
     packed  the content, as bytes: what handles are pickled with
     """
 
-    _known: dict[bytes, Methods] = {}
-    _MOST_KNOWN = 1000
+    _known: ClassVar[dict[bytes, Methods]] = {}
+    _MOST_KNOWN: ClassVar[int] = 1000
 
     def __init__(self, packed: bytes, content: dict[str, Any]) -> None:
         self.packed = packed
@@ -149,8 +149,11 @@ class Methods:
 
 
 def as_call(methods: Methods, method: Method, given: dict[str, Any]) -> CallOptions:
-    """What the checked options `given`, and those of the method, say. ValueError if they ask for the
-    items of what is no generator; UsageError for a group that was not declared."""
+    """What the checked options `given`, and those of the method, say.
+
+    ValueError if they ask for the items of what is no generator; UsageError for a group that was
+    not declared.
+    """
 
     def value(name: str, default: Any) -> Any:
         found = given.get(name, method.marks.get(name.lstrip("_")))
@@ -230,7 +233,8 @@ def _parameters(function: Any, is_bound: bool) -> list[tuple[str, int, bool]] | 
 
 def _plain_new(kind: type) -> list[tuple[str, int, bool]] | None:
     """Of a class without __init__: with a __new__ of its own anything may fit."""
-    return [] if kind.__new__ is object.__new__ else None
+    new: Any = kind.__new__
+    return [] if new is object.__new__ else None
 
 
 def _bounds(parameters: list[tuple[str, int, bool]] | None) -> tuple[int, int]:

@@ -35,8 +35,8 @@ def actor_options(given: dict[str, Any], methods: Methods) -> tuple[ActorOptions
     unordered = value("allow_out_of_order_execution", at_once)
     if at_once and not unordered:
         raise ValueError(
-            "allow_out_of_order_execution=False is for actors that run one call at a time: this one "
-            "is asynchronous, has max_concurrency > 1 or concurrency groups"
+            "allow_out_of_order_execution=False is for actors that run one call at a time: this "
+            "one is asynchronous, has max_concurrency > 1 or concurrency groups"
         )
     task = options.task_options(
         {**{name: given[name] for name in given if name in _OF_TASKS}, "num_cpus": 0}

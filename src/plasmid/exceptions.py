@@ -370,13 +370,23 @@ class ActorDiedError(RayActorError):
 class ActorUnavailableError(RayActorError):
     """The actor cannot be reached at this moment; the call may or may not have run."""
 
+    number = 0
+
     def __init__(self, error_message: str, actor_id: str | None = None) -> None:
         super().__init__(actor_id, error_message)
 
     @classmethod
-    def interrupted(cls, death: BaseException) -> ActorUnavailableError:
-        """Of a call that ran when its actor's process died, which is started again."""
-        return cls(f"The actor is unavailable: it is being restarted. {summary(death)}")
+    def interrupted(cls, actor: int, death: BaseException) -> ActorUnavailableError:
+        """Of a call that ran when its actor's process died, which is started again. `actor`: its
+        number in the session, of which the id is made for `name_actor`."""
+        error = cls(f"is unavailable: it is being restarted. {summary(death)}")
+        error.number = actor
+        return error
+
+    def name_actor(self, actor_id: str) -> None:
+        """Say which actor it is."""
+        self.actor_id = actor_id
+        self.error_msg = f"The actor {actor_id} {self.error_msg}"
 
 
 class ActorUnschedulableError(PlasmidError):
@@ -397,6 +407,11 @@ class ActorHandleNotFoundError(PlasmidError, ValueError):
 
 class AsyncioActorExit(PlasmidError):
     """Raised inside an async actor to end it."""
+
+
+class ActorExit(SystemExit):
+    """Raised in a method of an actor to end the actor, which is not started again; `code` says why.
+    Not for programs to catch: `exit_actor` raises it."""
 
 
 # -- objects and the store --

@@ -82,7 +82,7 @@ def _make(function: Any, given: dict[str, Any]) -> Any:
         from plasmid.actor import make_class
 
         return make_class(function, given)
-    if type(function).__name__.startswith("ActorClass("):
+    if "__ray_metadata__" in dir(type(function)):
         raise UsageError(f"{function!r} is remote already; .options() gives it other options")
     if isinstance(function, RemoteFunction):
         raise TypeError(f"{function!r} is remote already; .options() gives it other options")

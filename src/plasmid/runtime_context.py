@@ -83,12 +83,14 @@ class RuntimeContext:
         return {kind: list(given.get(kind, ())) for kind in _ACCELERATORS}
 
     def get_actor_id(self) -> str | None:
-        """None: there are no actors yet."""
-        return None
+        """Of the actor whose method or constructor runs."""
+        actor_id = _task("actor_id")
+        return None if actor_id is None else actor_id.hex()
 
     def get_actor_name(self) -> str | None:
-        """None: there are no actors yet."""
-        return None
+        """Of that actor; "" if it has none."""
+        name: str | None = _task("actor_name")
+        return name
 
     def get_placement_group_id(self) -> str | None:
         """Of the placement group that the task runs in."""
@@ -127,13 +129,22 @@ class RuntimeContext:
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Whether this actor was started again. UsageError: there are no actors yet."""
-        _refuse("was_current_actor_reconstructed", "an actor")
+        """Whether this actor was started again after its process had died. UsageError where there
+        is no actor."""
+        restarted = _task("was_restarted")
+        if restarted is None:
+            _refuse("was_current_actor_reconstructed", "an actor")
+        return bool(restarted)
 
     @property
     def current_actor(self) -> Any:
-        """This actor's handle. UsageError: there are no actors yet."""
-        _refuse("current_actor", "an actor")
+        """This actor's handle. UsageError where there is no actor."""
+        found = _task("actor")
+        if found is None:
+            _refuse("current_actor", "an actor")
+        from plasmid.actor import ActorHandle
+
+        return ActorHandle._of(*found)
 
     # -- deprecated in Ray --
 
@@ -173,7 +184,8 @@ class RuntimeContext:
         _deprecated("actor_id", "get_actor_id()")
         if _task("task_id") is None:
             _refuse("actor_id", "a task")
-        return None
+        found: ActorID | None = _task("actor_id")
+        return found
 
     @property
     def current_placement_group_id(self) -> PlacementGroupID:

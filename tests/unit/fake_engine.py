@@ -119,6 +119,33 @@ class FakeEngine(Engine):
         self.exports.append(key)
         return function
 
+    def create_actor(
+        self,
+        handle: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Any,
+        card: dict[str, Any],
+    ) -> Any:
+        raise NotImplementedError
+
+    def call(
+        self, mailbox: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
+    ) -> list[Any]:
+        raise NotImplementedError
+
+    def find_actor(self, name: str, namespace: str) -> Any:
+        return None
+
+    def actors(self) -> list[dict[str, Any]]:
+        return []
+
+    def actor_id(self, mailbox: Any) -> Any:
+        raise NotImplementedError
+
+    def kill_actor(self, mailbox: Any, no_restart: bool) -> None:
+        raise NotImplementedError
+
     def submit(
         self, handle: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
     ) -> list[Ref]:

@@ -14,7 +14,6 @@ import pytest
 from fake_engine import FakeEngine, Ref, fake_sessions
 
 import plasmid
-from plasmid.exceptions import NotSupportedError
 
 
 @pytest.fixture
@@ -82,12 +81,17 @@ def test_wrong_uses_of_the_decorator_are_explained() -> None:
             plasmid.remote(*arguments, **options)
 
 
-def test_classes_are_refused_by_name() -> None:
-    with pytest.raises(NotSupportedError, match=r"class .*Actor: actors"):
+def test_a_class_becomes_an_actor_class() -> None:
+    @plasmid.remote
+    class Actor:
+        limit = 3
 
-        @plasmid.remote
-        class Actor:
-            pass
+    assert isinstance(Actor, plasmid.actor.ActorClass)
+    assert Actor.limit == 3
+    with pytest.raises(TypeError, match="cannot be instantiated directly"):
+        Actor()
+    with pytest.raises(TypeError, match="remote already"):
+        plasmid.remote(Actor)
 
 
 def test_a_generator_function_streams(engines: list[FakeEngine]) -> None:

@@ -32,8 +32,8 @@ def actor(Arena arena not None, ObjectRef mailbox not None):
 
 
 def restart_actor(Arena arena not None, ObjectRef mailbox not None):
-    """Kill the process that an actor lives in; it is started again if it may be. No effect if it has
-    none at this moment."""
+    """Kill the process that an actor lives in; it is started again if it may be. No effect if it
+    has none at this moment."""
     cdef _c.pm_arena *a = arena.live()
     cdef uint64_t slot = arena._own(mailbox).slot
     cdef int rc

@@ -616,7 +616,9 @@ cdef class Arena:
         except Exception as error:
             cause = error
         return _exceptions.ActorDiedError.of(
-            name.decode(errors="replace"), _ids.of_actor(self.session, obituary.producer).hex(), cause
+            name.decode(errors="replace"),
+            _ids.of_actor(self.session, obituary.producer).hex(),
+            cause,
         )
 
     cdef ObjectRef _hold(self, _c.pm_ref ref):

@@ -39,6 +39,7 @@ cdef extern from "plasmid.h" nogil:
         PM_CRASH_BYTES
         PM_TAG_CANCELLED
         PM_TAG_UNAVAILABLE
+        PM_UNAVAILABLE_BYTES
         PM_TAG_BEREAVED
         PM_BEREAVED_BYTES
         PM_CANCELLED_BYTES

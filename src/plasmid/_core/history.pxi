@@ -113,6 +113,6 @@ cdef object _live(Arena arena, const _c.pm_task_info *t):
         t.waiting,
         tuple(waits_for),
         t.actor,
-        _id(arena, t.mailbox) if t.mailbox.generation else None,
+        _id(arena, t.mailbox) if t.actor == t.serial else None,
         t.calls,
     )

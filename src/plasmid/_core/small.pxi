@@ -97,7 +97,7 @@ cdef object decode_small(const unsigned char *at, uint64_t size):
     if tag == _c.PM_TAG_CRASH:
         return decode_crash(at, size)
     if tag == _c.PM_TAG_UNAVAILABLE:
-        return _exceptions.ActorUnavailableError.interrupted(decode_crash(at, size))
+        return decode_unavailable(at, size)
     if tag == _c.PM_TAG_CANCELLED:
         return decode_cancelled(at, size)
     raise _exceptions.ObjectCorruptedError(f"unknown tag {tag:#04x} in a stored value")
@@ -119,9 +119,19 @@ cdef object decode_error(const unsigned char *at, uint64_t size):
     return kind(text.decode(errors="replace"))
 
 
-cdef object decode_crash(const unsigned char *at, uint64_t size):
+cdef object decode_unavailable(const unsigned char *at, uint64_t size):
+    """What recovery leaves as the result of a call whose actor is started again."""
+    cdef uint64_t serial
+    memcpy(&serial, at + _c.PM_CRASH_BYTES, 8)
+    how = decode_crash(at, size, _c.PM_UNAVAILABLE_BYTES)
+    return _exceptions.ActorUnavailableError.interrupted(serial, how)
+
+
+cdef object decode_crash(
+    const unsigned char *at, uint64_t size, uint64_t head=_c.PM_CRASH_BYTES
+):
     """What recovery leaves as the result of a task whose worker died."""
-    cdef uint64_t pid, head = _c.PM_CRASH_BYTES
+    cdef uint64_t pid
     cdef _c.pm_death how
     memcpy(&pid, at + 1, 8)
     memcpy(&how, at + 9, sizeof(how))

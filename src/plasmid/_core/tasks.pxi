@@ -52,9 +52,9 @@ def submit(
     taken; 0: never. quiet: it leaves no event. environment: an object that tells of the one its
     worker is to be in; alone: not on the stack of a task that waits for it. parent: serial of the
     task that submits it, 0 for the innermost. hosted: it is an actor; the results are its mailbox
-    and its obituary, its last argument is its card, `unordered` and `most_calls` are of its calls. A
-    function that is a mailbox makes it a call: PendingCallsLimitExceeded. Cost: the lock once, for
-    up to 4 references and 4 results.
+    and its obituary, its last argument is its card, `unordered` and `most_calls` are of its calls.
+    A function that is a mailbox makes it a call: PendingCallsLimitExceeded. Cost: the lock once,
+    for up to 4 references and 4 results.
     """
     cdef _c.pm_arena *a = arena.live()
     cdef Py_ssize_t i, n = len(args)

@@ -16,7 +16,12 @@ from plasmid.engine import packing
 from plasmid.engine.base import ActorOptions, CallOptions
 from plasmid.engine.placing import Placing
 from plasmid.engine.running import current_task, process
-from plasmid.exceptions import ActorAlreadyExistsError, ObjectLostError
+from plasmid.exceptions import (
+    ActorAlreadyExistsError,
+    ActorUnschedulableError,
+    ObjectLostError,
+    TaskUnschedulableError,
+)
 
 
 class Actors:
@@ -43,7 +48,10 @@ class Actors:
         arena, task = self._arena, options.task
         if options.name and self.find(options.name, options.namespace) is not None:
             raise _taken(options)
-        placed = self._placing.place(task)
+        try:
+            placed = self._placing.place(task)
+        except TaskUnschedulableError as error:
+            raise ActorUnschedulableError(f"The actor is not schedulable: {error}") from None
         packed = packing.pack_arguments(
             arena, args, kwargs, (False, task.num_cpus, placed.captures, False, 0)
         )
@@ -162,8 +170,8 @@ class Actors:
 
 
 def on_behalf() -> int:
-    """Number of the task that this thread or coroutine submits for, where the core cannot know which
-    it is: in an actor that runs several calls at a time. Else 0."""
+    """Number of the task that this thread or coroutine submits for, where the core cannot know
+    which it is: in an actor that runs several calls at a time. Else 0."""
     if not process.hosts:
         return 0
     task = current_task()
@@ -172,8 +180,8 @@ def on_behalf() -> int:
 
 def _taken(options: ActorOptions) -> ActorAlreadyExistsError:
     return ActorAlreadyExistsError(
-        f"The name {options.name} (namespace={options.namespace}) is already taken by an actor that "
-        "lives: get_actor() finds it, get_if_exists=True makes one only if there is none"
+        f"The name {options.name} (namespace={options.namespace}) is already taken by a living "
+        "actor: get_actor() finds it, get_if_exists=True makes one only if there is none"
     )
 
 

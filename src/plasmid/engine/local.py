@@ -47,6 +47,7 @@ from plasmid.engine.running import (
 )
 from plasmid.engine.serializers import Serializers
 from plasmid.exceptions import (
+    ActorUnavailableError,
     GetTimeoutError,
     RayTaskError,
     SessionError,
@@ -201,11 +202,12 @@ class LocalEngine(Engine):
     load = staticmethod(serialize.load)
     capsules = capsules
 
-    @staticmethod
-    def failed(error: Any) -> NoReturn:
+    def failed(self, error: Any) -> NoReturn:
         """Raise a stored exception."""
         if isinstance(error, RayTaskError):
             raise error.as_instanceof_cause()
+        if isinstance(error, ActorUnavailableError) and error.actor_id is None:
+            error.name_actor(ids.of_actor(self._arena.session, error.number).hex())
         if isinstance(error, BaseException):
             raise error
         raise SessionError(f"a result is marked as an exception, but is {error!r}")

@@ -197,7 +197,7 @@ class _Running(threading.local):
 
 class _Process:
     """`task` that this process's main stack is at: threads without a task of their own lend its
-    CPU. `calls` of the actor that it hosts, which run now; it `hosts` one, whose `card` this is, and
+    CPU. `calls` of the actor that it hosts, which run now; it `hosts` one, of this `card`, and
     nothing else is to run here. `forked` in the child of a fork, which runs no task."""
 
     task: RunningTask | None = None
@@ -214,10 +214,6 @@ process = _Process()
 
 coroutine: ContextVar[RunningCall | None] = ContextVar("coroutine", default=None)
 """The call that a coroutine of an actor is part of: many share a thread."""
-
-
-class ActorExit(SystemExit):
-    """Raised in an actor's method to end the actor, which is not started again; `code` says why."""
 
 
 def current_task() -> RunningTask | None:

@@ -24,7 +24,6 @@ from typing import Any, NoReturn, Protocol
 from plasmid._core import core
 from plasmid.engine import packing
 from plasmid.engine.running import (
-    ActorExit,
     RunningCall,
     RunningTask,
     coroutine,
@@ -32,13 +31,15 @@ from plasmid.engine.running import (
     process,
     running,
 )
-from plasmid.exceptions import PlasmidError, RayTaskError
+from plasmid.exceptions import ActorExit, PlasmidError, RayTaskError
 from plasmid.runtime import bars, output
 from plasmid.runtime.performer import NOTHING, Outcome, Performer, Prepared
 
 UNWANTED = "it has ended, as nobody had a reference to it any more"
-EXITED = "it has ended: exit_actor() was called"
-TERMINATED = "it has ended: __ray_terminate__() was called"
+TERMINATED = "it has ended by exit_actor(): __ray_terminate__() was called"
+
+EXIT_SECONDS = 30.0
+"""So long an actor that ends of its own accord leaves to other calls that run."""
 
 
 def run(performer: Performer, task: core.Running) -> None:
@@ -64,7 +65,8 @@ class Host:
         self._mine = RunningTask(task, 0, _refuse)
         self._instance: Any = None
         self._concluding = threading.Lock()
-        self._ending = threading.Lock()
+        self._ended = threading.Condition()  # calls, and then the actor
+        self._is_ending = False
         self._lanes: dict[str | None, Lane] = {}
 
     def run(self) -> None:
@@ -101,8 +103,10 @@ class Host:
             if isinstance(error, PlasmidError) and prepared is None:  # of an argument
                 outcome = Outcome([], error)
             else:
-                outcome = performer.raised(mine, error, [], False, 3)
-        self._look_for_exit(outcome)
+                outcome = performer.raised(mine, error, [], False, _ours(error))
+        reason = self._look_for_exit(outcome)
+        if reason is not None:
+            self.end(reason)
         self._flush()
         performer.conclude(mine, outcome, None, False)
         return False
@@ -145,6 +149,8 @@ class Host:
             call = core.next_call(self._arena)
             if call is None:
                 return
+            while self._is_ending:  # the call fails with the actor
+                threading.Event().wait()
             unpacked = group = None
             if self.card["groups"]:
                 unpacked = self._unpack(call)
@@ -169,6 +175,8 @@ class Host:
         mine = RunningCall(call, self._mine)
         running.task = mine
         performer = self._performer
+        if self._is_ending:
+            return None
         process.calls.add(mine)
         mine.look()  # it may have been cancelled before
         output.begin_task(self.card["class_name"])
@@ -183,6 +191,8 @@ class Host:
         self, call: core.Running, unpacked: packing.Arguments | None, stop: Callable[[], object]
     ) -> None:
         """Run a call to its end in this event loop."""
+        if self._is_ending:
+            return
         mine = RunningCall(call, self._mine)
         mine.stop = stop
         coroutine.set(mine)
@@ -225,19 +235,25 @@ class Host:
             performer.store(mine, prepared, value, yielded, results)
         except BaseException as error:
             retry = False if prepared is None else prepared.retry
-            return performer.raised(mine, error, results, retry, 1)
+            return performer.raised(mine, error, results, retry, _ours(error))
         return Outcome(results)
 
     def _conclude(
         self, mine: RunningCall, outcome: Outcome, yielded: Any, take: bool
     ) -> core.Running | None:
-        self._look_for_exit(outcome)
+        reason = self._look_for_exit(outcome)
+        if reason is not None:
+            self._end_after(mine, reason)
+            return None
         if mine.interrupted and outcome.error is None:
             outcome = self._performer.cancelled(mine)
         self._flush()
         with self._concluding:
             following = self._performer.conclude(mine, outcome, yielded, take)
         process.calls.discard(mine)
+        if self._is_ending:
+            with self._ended:
+                self._ended.notify_all()
         return following
 
     @staticmethod
@@ -247,19 +263,34 @@ class Host:
 
     # ---- the end
 
-    def _look_for_exit(self, outcome: Outcome) -> None:
-        """Whoever raises SystemExit ends the actor."""
+    @staticmethod
+    def _look_for_exit(outcome: Outcome) -> str | None:
+        """Why the actor is to end, if it says so itself. SystemExit ends its process."""
         cause = outcome.error.cause if isinstance(outcome.error, RayTaskError) else None
         if isinstance(cause, ActorExit):
-            self.end(str(cause.code))
-        elif isinstance(cause, SystemExit):
+            return str(cause.code)
+        if isinstance(cause, SystemExit):
             code = cause.code
             _leave(code if isinstance(code, int) else int(code is not None))
+        return None
+
+    def _end_after(self, leaver: RunningCall, reason: str) -> None:
+        """Take no more calls, and end when those that run have ended, but for the one that asks for
+        it; or after EXIT_SECONDS. The others fail with the actor."""
+        if not self._lanes:
+            self.end(reason)
+        self._is_ending = True
+
+        def end() -> None:
+            with self._ended:
+                self._ended.wait_for(lambda: process.calls <= {leaver}, EXIT_SECONDS)
+            self.end(reason)
+
+        threading.Thread(target=end, name="plasmid exit", daemon=True).start()
 
     def end(self, reason: str) -> NoReturn:
-        """The actor ends of its own accord, and is not started again: this process, too. From any
-        thread, one of them."""
-        self._ending.acquire()
+        """The actor ends of its own accord, and is not started again: this process, too."""
+        self._is_ending = True
         try:
             shutdown = getattr(self._instance, "__ray_shutdown__", None)
             if shutdown is not None:
@@ -381,6 +412,17 @@ def _leave(code: int) -> NoReturn:
         with suppress(BaseException):
             stream.flush()
     os._exit(code & 0xFF)
+
+
+def _ours(error: BaseException) -> int:
+    """Frames of a traceback that are of the machinery, before the first of the program's."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith(("plasmid.runtime.", "asyncio.", "concurrent.", "threading")):
+            break
+        count, trace = count + 1, trace.tb_next
+    return count
 
 
 def _nothing() -> None:

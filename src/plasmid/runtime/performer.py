@@ -179,7 +179,7 @@ class Performer:
         return Outcome(results, _capture(mine.core, error, ours), retry)
 
     def cancelled(self, mine: RunningTask) -> Outcome:
-        """The end of a task that was cancelled while it ran, and has run to its end for all that."""
+        """The end of a task that was cancelled, and has run to its end for all that."""
         message = f"{mine.core.name}() was cancelled while it ran in process {os.getpid()}"
         return Outcome([], TaskCancelledError(mine.core.serial, message))
 

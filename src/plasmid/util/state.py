@@ -189,8 +189,24 @@ def list_jobs(detail: bool) -> Iterable[dict[str, Any]]:
 
 @_listing
 def list_actors(detail: bool) -> Iterable[dict[str, Any]]:
-    """The actors of the session."""
-    return ()
+    """The actors that live, oldest first: actor_id, class_name, state ("ALIVE", "PENDING_CREATION",
+    "RESTARTING"), name, ray_namespace, pid, job_id, node_id; with `detail` also num_restarts,
+    is_detached and pending_calls."""
+    for each in current.engine.actors():
+        record = {
+            "actor_id": each["actor_id"],
+            "class_name": each["class_name"],
+            "state": each["state"],
+            "name": each["name"],
+            "ray_namespace": each["namespace"],
+            "pid": each["pid"],
+            **_place(),
+        }
+        if detail:
+            record["num_restarts"] = each["restarts"]
+            record["is_detached"] = each["is_detached"]
+            record["pending_calls"] = each["calls"]
+        yield record
 
 
 def get_task(id: Any, address: str | None = None, timeout: float = 30) -> Any:
@@ -250,8 +266,13 @@ def summarize_objects(address: str | None = None, timeout: float = 30) -> dict[s
 
 def summarize_actors(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
     """How many actors of each class are in each state."""
+    summary: dict[str, Any] = {}
     actors = list_actors(limit=_ALL)
-    return {"cluster": {"summary": {}, "total_actors": len(actors), "summary_by": "class"}}
+    for each in actors:
+        about = {"class_name": each.class_name, "state_counts": {}}
+        counts = summary.setdefault(each.class_name, about)["state_counts"]
+        counts[each.state] = counts.get(each.state, 0) + 1
+    return {"cluster": {"summary": summary, "total_actors": len(actors), "summary_by": "class"}}
 
 
 def _place() -> dict[str, str]:
