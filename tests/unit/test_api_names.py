@@ -100,7 +100,7 @@ def test_all_is_what_the_package_offers() -> None:
     public = {name for name in vars(plasmid) if not name.startswith("_")}
     submodules = {
         *("api", "buffers", "engine", "generator", "groups", "options", "session", "strategies"),
-        *("absent", "annotations", "TYPE_CHECKING"),
+        *("actor_methods", "actor_options", "absent", "annotations", "TYPE_CHECKING"),
     }
     assert public - submodules - set(NAMES) <= {"serialize", "runtime", "cli", "demo", "sessions"}
 
