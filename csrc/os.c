@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -186,6 +187,18 @@ int pm__os_eventfd_ring(int fd)
 {
     uint64_t one = 1;
     return write(fd, &one, sizeof one) == sizeof one || errno == EAGAIN ? PM_OK : PM_ESYS;
+}
+
+int pm__os_poll(int eventfd, int fd, int64_t ns)
+{
+    struct pollfd fds[] = {{.fd = eventfd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    struct timespec ts = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    if (ppoll(fds, 2, ns < 0 ? NULL : &ts, NULL) < 0)
+        return errno == EINTR ? PM_EINTR : PM_ESYS;
+    uint64_t count;
+    if (fds[0].revents)
+        (void)!read(eventfd, &count, sizeof count);
+    return PM_OK;
 }
 
 static volatile sig_atomic_t mark_file, mark_bell;

@@ -20,6 +20,7 @@
 #include "guard.h"
 #include "os.h"
 #include "recover.h"
+#include "relay.h"
 #include "survey.h"
 #include "window.h"
 

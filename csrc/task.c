@@ -447,11 +447,6 @@ int pm_take(pm_arena *a, pm_patience how, pm_running *out)
     return left ? left : rc;
 }
 
-static bool rung(uint64_t bell)
-{
-    return bell != 0;
-}
-
 /* order: this side   on the idle list -> bell = 0 (both under the lock) -> asleep = 1 -> read bell -> sleep
  *        other side  task queued (under the lock) -> bell = 1 -> read and clear asleep -> wake  (call() in queue.c) */
 static int sleep_for_bell(pm_arena *a, uint64_t deadline)
@@ -459,7 +454,7 @@ static int sleep_for_bell(pm_arena *a, uint64_t deadline)
     pm_client_shm *me = pm__me(a);
     int rc = PM_OK;
     uint64_t began;
-    if (pm__spin(a, &me->bell, rung, &began))
+    if (pm__spin(a, &me->bell, pm__rung, &began))
         return PM_OK;
     atomic_store(&me->asleep.v, 1);
     if (!atomic_load(&me->bell.v))
@@ -480,41 +475,45 @@ static void leave_idle(pm_arena *a)
     pm__done(&op);
 }
 
+int pm_try_next(pm_arena *a, pm_running *out)
+{
+    pm_op op;
+    uint64_t now = pm__os_now();
+    int rc = pm__enter(&op, a, PM_WAIT);
+    if (rc)
+        return rc;
+    bool found = !pm_a64_load(&a->h->ending) && take(&op, now, out);
+    bool dismissed = is_dismissed(a), hosts = pm__me(a)->hosts.v != 0;
+    uint64_t mailbox = found ? 0 : pm__served(a);
+    bool unwanted = mailbox && pm__is_unwanted(a, mailbox);
+    if (!found && !dismissed) {
+        if (!hosts)
+            pm__idle_enter(&op);
+        atomic_store(&pm__me(a)->bell.v, 0);
+    }
+    rc = pm__done(&op);
+    if (rc || found)
+        return rc;
+    if (dismissed)
+        return PM_ETIMEOUT;
+    if (unwanted)
+        return PM_EDROPPED;
+    PM_CRASH(IDLE);
+    /* order: bell = 0 -> read these; the other side sets one of them, then the bell
+     * (look_again in client.c) */
+    rc = pm__over_for_sleepers(a);
+    return rc ? rc : PM_ENOTFOUND;
+}
+
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
 {
-    for (;;) {
-        pm_op op;
-        uint64_t now = pm__os_now();
-        int rc = pm__enter(&op, a, PM_WAIT);
-        if (rc)
-            return rc;
-        bool found = !pm_a64_load(&a->h->ending) && take(&op, now, out);
-        bool dismissed = is_dismissed(a), hosts = pm__me(a)->hosts.v != 0;
-        uint64_t mailbox = found ? 0 : pm__served(a);
-        bool unwanted = mailbox && pm__is_unwanted(a, mailbox);
-        if (!found && !dismissed) {
-            if (!hosts)
-                pm__idle_enter(&op);
-            atomic_store(&pm__me(a)->bell.v, 0);
-        }
-        rc = pm__done(&op);
-        if (rc || found)
-            return rc;
-        if (dismissed)
-            return PM_ETIMEOUT;
-        if (unwanted)
-            return PM_EDROPPED;
-        PM_CRASH(IDLE);
-        /* order: bell = 0 -> read these; the other side sets one of them, then the bell
-         * (look_again in client.c) */
-        if ((rc = pm__over_for_sleepers(a)))
-            return rc;
-        rc = sleep_for_bell(a, deadline);
-        if (rc) {
+    int rc;
+    while ((rc = pm_try_next(a, out)) == PM_ENOTFOUND)
+        if ((rc = sleep_for_bell(a, deadline))) {
             leave_idle(a);
-            return rc;
+            break;
         }
-    }
+    return rc;
 }
 
 int pm_take_awaited(pm_arena *a, pm_patience how, const uint64_t *slots, uint64_t n, bool streams,

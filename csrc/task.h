@@ -85,9 +85,11 @@ typedef struct {
 /* Take the oldest task that fits into what is free, of the environment that this client is bound to;
  * the first one binds it. PM_ENOTFOUND: none. */
 int pm_take(pm_arena *a, pm_patience how, pm_running *out);
-/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, and of a worker that was
- * dismissed; PM_EINTR, PM_EAGAIN, PM_EGONE. Of a host PM_EDROPPED: nobody can call its actor any more,
- * and all calls that came have ended. */
+/* The same; from PM_ENOTFOUND on this client's bell rings when it should look again. PM_ETIMEOUT of a
+ * worker that was dismissed, PM_EAGAIN, PM_EGONE. Of a host PM_EDROPPED: nobody can call its actor any
+ * more, and all calls that came have ended. */
+int pm_try_next(pm_arena *a, pm_running *out);
+/* The same, waiting for one; without the GIL. PM_ETIMEOUT after `deadline`, too; PM_EINTR. */
 int pm_next(pm_arena *a, uint64_t deadline, pm_running *out);
 /* Take a queued task that produces one of these pending entries, whatever CPU is free: its
  * waiter has stopped using its own. What else it needs must be free, and its environment this

@@ -43,6 +43,10 @@ static inline bool pm_met(pm_arena *a, uint64_t slot, uint64_t stamp)
  * spinning would have been faster, half as long if not. */
 bool pm__spin(pm_arena *a, const pm_a64 *word, bool (*changed)(uint64_t), uint64_t *began);
 void pm__slept(pm_arena *a, uint64_t began);
+static inline bool pm__rung(uint64_t bell)
+{
+    return bell != 0;
+}
 
 /* Sleep until look(), called under the lock with `what`, returns something else than PM_NOT_YET; it
  * leaves word for whoever changes that to lower `waiter`. Returns what look() did, or as pm_wait(). */

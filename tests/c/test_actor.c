@@ -1,4 +1,7 @@
 /* test_actor.c - actors: order of calls, scope, restarts, and deaths on either side. */
+#include <fcntl.h>
+#include <sys/eventfd.h>
+
 #include "tasks.h"
 
 enum { CALLS = 5 };
@@ -188,6 +191,73 @@ TEST(a_host_is_told_when_nobody_can_call_it)
     sweep_dead(&w);
     clean(&w);
     same(&w, then);
+    pm_close(w.a);
+}
+
+typedef struct {
+    pm_arena *a;
+    pm_relay relay;
+} polling;
+
+static void *relaying(void *arg)
+{
+    polling *p = arg;
+    CHECK(pm_relay_run(p->a, &p->relay) == PM_OK);
+    return NULL;
+}
+
+/* The same as an event loop does, which listens to a pipe, too: word 3 counts what came that way. */
+static void host_that_polls(world *w)
+{
+    polling p = {w->a, {.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)}};
+    pm_running t = host(w), one = {0};
+    pthread_t thread;
+    char byte;
+    int rc, fd = (int)w->b->word[4];
+    CHECK(!pthread_create(&thread, NULL, relaying, &p));
+    while ((rc = pm_try_next(w->a, &one)) != PM_EDROPPED) {
+        CHECK((rc == PM_OK && one.call) || rc == PM_EAGAIN || rc == PM_ENOTFOUND);
+        if (rc == PM_OK) {
+            finish(w, &one);
+            w->b->word[1]++;
+        } else if (rc == PM_ENOTFOUND) {
+            CHECK(pm_poll(w->a, &p.relay, fd, -1) == PM_OK);
+            while (read(fd, &byte, 1) == 1)
+                w->b->word[3]++;
+        }
+    }
+    pm_relay_dismiss(w->a, &p.relay);
+    CHECK(!pthread_join(thread, NULL));
+    close(p.relay.fd);
+    finish(w, &t);
+}
+
+TEST(a_host_that_polls_hears_calls_and_descriptors)
+{
+    enum { ROUNDS = 300 };
+    world w = world_new();
+    pm_stats then = stats(&w);
+    int pipe_[2];
+    CHECK(!pipe2(pipe_, O_CLOEXEC | O_NONBLOCK));
+    w.b->word[4] = (uint64_t)pipe_[0];
+    actor a = create(&w, 0);
+    pid_t pid = spawn(&w, host_that_polls);
+    drop(&w, a.obituary);
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        pm_ref ref = call(&w, a.mailbox, "call", NULL, 0);
+        if (i % 2) /* it is in the middle of a look, a spin, or a sleep */
+            usleep((useconds_t)(i * 7 % 300));
+        CHECK(write(pipe_[1], "", 1) == 1);
+        AWAIT(w.b->word[1] == i + 1 && w.b->word[3] == i + 1);
+        drop(&w, ref);
+    }
+    drop(&w, a.mailbox);
+    CHECK(!reap(pid));
+    sweep_dead(&w);
+    clean(&w);
+    same(&w, then);
+    close(pipe_[0]);
+    close(pipe_[1]);
     pm_close(w.a);
 }
 

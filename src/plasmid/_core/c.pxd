@@ -372,6 +372,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_submit(
         pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out
     )
+    int pm_try_next(pm_arena *a, pm_running *out)
     int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
     int pm_take_awaited(
         pm_arena *a,
@@ -430,6 +431,13 @@ cdef extern from "plasmid.h" nogil:
         pm_ref card
     int pm_actor_look(pm_arena *a, pm_patience how, uint64_t slot, pm_actor_info *out)
     int pm_actor_kill(pm_arena *a, uint64_t slot)
+
+    ctypedef struct pm_relay:
+        int fd
+    bint pm_rung(const pm_arena *a)
+    int pm_poll(pm_arena *a, pm_relay *r, int fd, int64_t ns)
+    int pm_relay_run(pm_arena *a, pm_relay *r)
+    void pm_relay_dismiss(pm_arena *a, pm_relay *r)
     int pm_cancel_tell(pm_arena *a, pm_patience how, uint64_t task)
 
     ctypedef struct pm_holder_info:

@@ -1,25 +1,23 @@
 """An actor's process: it makes the instance, and runs its calls until nobody can call it any more.
 
     plain             the main thread takes a call, runs it, takes the next
-    max_concurrency   the main thread takes as many as may run, threads run them
-    async             the same with coroutines in an event loop of its own thread
+    max_concurrency   the main thread takes as many as may run, threads run them (lanes.py)
+    async             an event loop in a thread of its own takes and runs them
 
-Concurrency groups are lanes beside the default one, each with its threads or its loop: then all
-calls are taken as they come, and wait in their lane.
+Concurrency groups are lanes beside the default one, each with its threads or its loop: then the
+main thread takes all calls as they come, and they wait in their lane.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from plasmid._core import core
 from plasmid.engine import packing
@@ -27,12 +25,12 @@ from plasmid.engine.running import (
     RunningCall,
     RunningTask,
     coroutine,
-    die,
     process,
     running,
 )
 from plasmid.exceptions import ActorExit, PlasmidError, RayTaskError
 from plasmid.runtime import bars, output
+from plasmid.runtime.lanes import CallLoop, EventLoop, LoopLane, ThreadLane
 from plasmid.runtime.performer import NOTHING, Outcome, Performer, Prepared
 
 UNWANTED = "it has ended, as nobody had a reference to it any more"
@@ -66,29 +64,43 @@ class Host:
         self._instance: Any = None
         self._concluding = threading.Lock()
         self._ended = threading.Condition()  # calls, and then the actor
-        self._is_ending = False
-        self._lanes: dict[str | None, Lane] = {}
+        self.is_ending = False
+        self._loop: EventLoop | None = None
+        self._lanes: Mapping[str | None, LoopLane | ThreadLane] = {}
 
     def run(self) -> None:
         running.task = process.task = self._mine
         output.begin_task(self.card["class_name"])
-        card = self.card
-        kind = LoopLane if card["is_async"] else ThreadLane
-        if card["is_async"] or card["max_concurrency"] > 1 or card["groups"]:
-            self._lanes = {
-                name: kind(self, name, limit)
-                for name, limit in [(None, card["max_concurrency"]), *card["groups"].items()]
-            }
+        serve = self._arrange()
         if not self._construct():
             return
         self._performer.method = self._method
-        if self._lanes:
-            self._serve_lanes()
-        else:
-            self._serve()
+        serve()
         if self._arena.closing:
             return
         self.end(UNWANTED)
+
+    def _arrange(self) -> Callable[[], None]:
+        """Make the lanes. How calls come to them, until there are none any more."""
+        card = self.card
+        limits = {None: card["max_concurrency"], **card["groups"]}
+        if card["is_async"] and not card["groups"]:
+            bell = core.CallBell(self._arena)
+            self._loop = loop = CallLoop(self, limits[None], bell)
+
+            def serve() -> None:
+                loop.begin()
+                bell.relay()
+
+            return serve
+        if card["is_async"]:
+            loops = {name: LoopLane(self, name, limit) for name, limit in limits.items()}
+            self._loop, self._lanes = loops[None], loops
+        elif limits[None] > 1 or card["groups"]:
+            self._lanes = {name: ThreadLane(self, name, limit) for name, limit in limits.items()}
+        else:
+            return self._serve
+        return self._serve_lanes
 
     # ---- the constructor
 
@@ -112,9 +124,8 @@ class Host:
         return False
 
     def _make(self, prepared: Prepared) -> Any:
-        lane = self._lanes.get(None)
-        if isinstance(lane, LoopLane):
-            return lane.make(prepared)
+        if self._loop is not None:
+            return self._loop.make(prepared)
         self._mine.core.begin()
         try:
             return prepared.function(*prepared.args, **prepared.kwargs)
@@ -149,7 +160,7 @@ class Host:
             call = core.next_call(self._arena)
             if call is None:
                 return
-            while self._is_ending:  # the call fails with the actor
+            while self.is_ending:  # the call fails with the actor
                 threading.Event().wait()
             unpacked = group = None
             if self.card["groups"]:
@@ -175,7 +186,7 @@ class Host:
         mine = RunningCall(call, self._mine)
         running.task = mine
         performer = self._performer
-        if self._is_ending:
+        if self.is_ending:
             return None
         process.calls.add(mine)
         mine.look()  # it may have been cancelled before
@@ -191,7 +202,7 @@ class Host:
         self, call: core.Running, unpacked: packing.Arguments | None, stop: Callable[[], object]
     ) -> None:
         """Run a call to its end in this event loop."""
-        if self._is_ending:
+        if self.is_ending:
             return
         mine = RunningCall(call, self._mine)
         mine.stop = stop
@@ -251,7 +262,7 @@ class Host:
         with self._concluding:
             following = self._performer.conclude(mine, outcome, yielded, take)
         process.calls.discard(mine)
-        if self._is_ending:
+        if self.is_ending:
             with self._ended:
                 self._ended.notify_all()
         return following
@@ -277,9 +288,9 @@ class Host:
     def _end_after(self, leaver: RunningCall, reason: str) -> None:
         """Take no more calls, and end when those that run have ended, but for the one that asks for
         it; or after EXIT_SECONDS. The others fail with the actor."""
-        if not self._lanes:
+        if self._loop is None and not self._lanes:
             self.end(reason)
-        self._is_ending = True
+        self.is_ending = True
 
         def end() -> None:
             with self._ended:
@@ -290,7 +301,7 @@ class Host:
 
     def end(self, reason: str) -> NoReturn:
         """The actor ends of its own accord, and is not started again: this process, too."""
-        self._is_ending = True
+        self.is_ending = True
         try:
             shutdown = getattr(self._instance, "__ray_shutdown__", None)
             if shutdown is not None:
@@ -303,91 +314,6 @@ class Host:
         with suppress(BaseException):
             atexit._run_exitfuncs()
         _leave(0)
-
-
-class Lane(Protocol):
-    """Where calls of one concurrency group run."""
-
-    def __init__(self, host: Host, name: str | None, limit: int) -> None: ...
-
-    def submit(
-        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
-    ) -> None: ...
-
-
-class ThreadLane:
-    """`limit` threads."""
-
-    def __init__(self, host: Host, name: str | None, limit: int) -> None:
-        self._host = host
-        self._pool = ThreadPoolExecutor(limit, thread_name_prefix=f"plasmid {name or 'default'}")
-
-    def submit(
-        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
-    ) -> None:
-        self._pool.submit(self._run, call, unpacked, done)
-
-    def _run(
-        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
-    ) -> None:
-        try:
-            self._host.perform(call, take=False, unpacked=unpacked)
-            running.task = None
-        except BaseException:
-            die()
-        done()
-
-
-class LoopLane:
-    """An event loop in a thread, and `limit` coroutines of calls."""
-
-    def __init__(self, host: Host, name: str | None, limit: int) -> None:
-        self._host = host
-        self._room = asyncio.Semaphore(limit)
-        self._loop = asyncio.new_event_loop()
-        self._running: set[asyncio.Task[None]] = set()  # a loop keeps no reference to its tasks
-        threading.Thread(
-            target=self._live, name=f"AsyncIO Thread: {name or 'default'}", daemon=True
-        ).start()
-
-    def _live(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-
-    def make(self, prepared: Prepared) -> Any:
-        """The instance, made where its methods run."""
-
-        async def construct() -> Any:
-            return prepared.function(*prepared.args, **prepared.kwargs)
-
-        return asyncio.run_coroutine_threadsafe(construct(), self._loop).result()
-
-    def submit(
-        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._start, call, unpacked, done)
-
-    def _start(
-        self, call: core.Running, unpacked: packing.Arguments | None, done: Callable[[], object]
-    ) -> None:
-        task = self._loop.create_task(self._run(call, unpacked))
-
-        def over(ended: asyncio.Task[None]) -> None:
-            self._running.discard(ended)
-            if not ended.cancelled() and ended.exception() is not None:
-                die()
-            done()
-
-        self._running.add(task)
-        task.add_done_callback(over)
-
-    async def _run(self, call: core.Running, unpacked: packing.Arguments | None) -> None:
-        this = asyncio.current_task()
-        assert this is not None
-        async with self._room:
-            await self._host.perform_async(
-                call, unpacked, lambda: self._loop.call_soon_threadsafe(this.cancel)
-            )
 
 
 def _call(instance: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
