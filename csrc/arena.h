@@ -113,6 +113,25 @@ static inline pm_task_shm *pm__task(const pm_arena *a, uint64_t index)
 {
     return &a->tasks[index];
 }
+/* Where argument i and result i of a task are: in the task, or in its table. */
+static inline pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i)
+{
+    if (t->table.v == 0)
+        return (pm_arg_shm *)&t->args[i];
+    return (pm_arg_shm *)(a->map.base + t->table.v) + i;
+}
+static inline pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i)
+{
+    if (t->table.v == 0)
+        return (pm_j64 *)&t->rets[i];
+    return (pm_j64 *)((pm_arg_shm *)(a->map.base + t->table.v) + t->nargs.v) + i;
+}
+/* Its first result, 0 while it has none. */
+static inline uint64_t pm__task_first(const pm_arena *a, uint64_t task)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    return t->rets_made.v ? pm__task_ret(a, t, 0)->v >> 1 : 0;
+}
 static inline pm_client_shm *pm__me(const pm_arena *a)
 {
     return &a->clients[a->slot];

@@ -1,6 +1,8 @@
 /* events.c - see events.h. */
 #include "events.h"
 
+#include "mailbox.h"
+
 #include <string.h>
 
 enum { WORDS = sizeof(pm_event) / sizeof(uint64_t), PAGE = 4096 };
@@ -35,6 +37,9 @@ void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64
     bool ours = t->runner.v == a->slot + 1;
     if (t->submitted.v == 0)
         return;
+    uint64_t mailbox = pm__task_mailbox(a, task);
+    if (!mailbox)
+        mailbox = pm__called(a, t);
     pm_event e = {
         .serial = t->serial.v,
         .parent = t->parent.v,
@@ -46,6 +51,7 @@ void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64
         .began = ours ? own->began : 0,
         .returned = ours ? own->returned : 0,
         .ended = now,
+        .actor = mailbox ? pm__entry(a, mailbox - 1)->producer.v : 0,
     };
     memcpy(e.name, t->name, sizeof e.name);
     if (ours)

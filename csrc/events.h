@@ -24,7 +24,8 @@ typedef struct {
     uint64_t pid;                /* of its worker; 0 = it never ran */
     uint64_t submitted, started; /* started: taken by a worker */
     uint64_t began, returned;    /* its function, after the arguments and before the results */
-    uint64_t ended, reserved;
+    uint64_t ended;
+    uint64_t actor; /* serial: its own of an actor, of a call its actor's; else 0 */
     char name[PM_TASK_NAME];
     char error[PM_EVENT_ERROR]; /* what it raised, cut */
 } pm_event;

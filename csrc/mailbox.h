@@ -31,6 +31,12 @@ static inline pm_mailbox_shm *pm__mailbox(const pm_arena *a, uint64_t entry)
     return (pm_mailbox_shm *)pm__entry(a, entry - 1)->bytes;
 }
 
+/* The mailbox of the actor that this task is; 0 if it is none. */
+static inline uint64_t pm__task_mailbox(const pm_arena *a, uint64_t task)
+{
+    uint64_t first = pm__task_first(a, task);
+    return first && pm__is_mailbox(a, first) ? first : 0;
+}
 /* The mailbox that this task is a call to; 0 if it is none. */
 static inline uint64_t pm__called(const pm_arena *a, const pm_task_shm *t)
 {

@@ -146,22 +146,10 @@ static void step_settling(pm_op *op, uint64_t entry)
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-static uint64_t first_result(const pm_arena *a, uint64_t task)
-{
-    const pm_task_shm *t = pm__task(a, task - 1);
-    return t->rets_made.v ? pm__task_ret(a, t, 0)->v >> 1 : 0;
-}
-
 uint64_t pm__task_gate(const pm_arena *a, uint64_t task)
 {
-    uint64_t first = first_result(a, task);
+    uint64_t first = pm__task_first(a, task);
     return first && pm__is_gate(a, first) ? first : 0;
-}
-
-uint64_t pm__task_mailbox(const pm_arena *a, uint64_t task)
-{
-    uint64_t first = first_result(a, task);
-    return first && pm__is_mailbox(a, first) ? first : 0;
 }
 
 uint64_t pm__stream_pop(pm_op *op, uint64_t gate)
@@ -266,20 +254,6 @@ static void drop_deferred(pm_op *op)
 }
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
-
-pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i)
-{
-    if (t->table.v == 0)
-        return (pm_arg_shm *)&t->args[i];
-    return (pm_arg_shm *)(a->map.base + t->table.v) + i;
-}
-
-pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i)
-{
-    if (t->table.v == 0)
-        return (pm_j64 *)&t->rets[i];
-    return (pm_j64 *)((pm_arg_shm *)(a->map.base + t->table.v) + t->nargs.v) + i;
-}
 
 void pm__list_push(pm_op *op, pm_j64 *head, uint64_t task)
 {

@@ -84,9 +84,8 @@ static inline bool pm__is_gate(const pm_arena *a, uint64_t entry)
     uint64_t strip = pm__entry(a, entry - 1)->strip.v;
     return strip == PM_GATE || strip == PM_SHUTTING || strip == PM_SHUT;
 }
-/* Gate of a task that has all its results; 0 if it has none. The mailbox of an actor likewise. */
+/* Gate of a task that has all its results; 0 if it has none. */
 uint64_t pm__task_gate(const pm_arena *a, uint64_t task);
-uint64_t pm__task_mailbox(const pm_arena *a, uint64_t task);
 /* Is it a result that never has bytes of its own, a gate or a mailbox. */
 static inline bool pm__is_bare(const pm_arena *a, uint64_t entry)
 {
@@ -132,10 +131,6 @@ void pm__task_end(pm_op *op, uint64_t task);
 
 /* Give the next result of a task these bytes, at most PM_INLINE, unseen. PM_RESULT_WRITES. */
 void pm__attach_bytes(pm_op *op, uint64_t task, const void *data, uint64_t len, bool failed);
-
-/* Where argument i and result i of a task are: in the task, or in its table. */
-pm_arg_shm *pm__task_arg(const pm_arena *a, const pm_task_shm *t, uint64_t i);
-pm_j64 *pm__task_ret(const pm_arena *a, const pm_task_shm *t, uint64_t i);
 
 /* End an operation: deferred drops and steps while the transaction has room, then pm__leave(),
  * then what is left, until nothing is or somebody else is inside. */

@@ -12,8 +12,8 @@ enum {
     WAKE_NS = 100000,
     BATCH = 16, /* records linked in one lock hold */
     LOOKS = 64, /* entries looked at in one lock hold */
-    /* a sleep beside ready tasks and idle workers is looked at after this long */
-    KICK_NS = 20000000,
+    /* the first sleep is looked at after this long, the next after ten times as long, and so on */
+    PATIENCE_NS = 20000000,
     FREE_WAITER_NS = 100000000,
 };
 
@@ -178,21 +178,35 @@ static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
     return rc;
 }
 
+/* A sleep ends now and then without an event. Of ready tasks beside idle workers one is called then;
+ * and the caller is to look for signals: one that came after its last look and before the sleep has
+ * interrupted nothing. Ever more rarely, so that who waits for an hour wakes six times. */
+static _Thread_local uint64_t patience = PATIENCE_NS;
+
+static int after_wait(int rc)
+{
+    if (rc != PM_EAGAIN)
+        patience = PATIENCE_NS;
+    return rc;
+}
+
 static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
 {
-    bool watch = true; /* for the odd state of kick(): a timer runs only while it lasts */
     uint64_t began;
     if (pm__spin(a, &w->missing, none_missing, &began))
         return PM_OK;
     for (;;) {
-        uint64_t slice = watch ? pm__os_now() + KICK_NS : deadline;
-        bool last = deadline && (!watch || deadline <= slice);
+        uint64_t slice = pm__os_now() + patience;
+        bool last = deadline && deadline <= slice;
         int rc = sleep_until(w, last ? deadline : slice);
         pm__slept(a, began);
         if (rc != PM_ETIMEOUT || last)
             return rc;
-        watch = kick(a);
-        if (watch && working)
+        if (!kick(a)) {
+            patience *= 10;
+            return PM_EAGAIN;
+        }
+        if (working)
             return PM_OK; /* no worker may come at all */
     }
 }
@@ -280,10 +294,10 @@ int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint6
 {
     int waiter = waiter_for(a, slots, n, need, deadline);
     if (waiter < 0)
-        return waiter == NONE_NEEDED ? PM_OK : waiter;
+        return after_wait(waiter == NONE_NEEDED ? PM_OK : waiter);
     int rc = wait_with(a, waiter, slots, n, need, deadline, mode);
     pm__waiter_give(a, waiter);
-    return rc;
+    return after_wait(rc);
 }
 
 int pm__await(pm_arena *a, uint64_t what, uint64_t deadline,
@@ -291,7 +305,7 @@ int pm__await(pm_arena *a, uint64_t what, uint64_t deadline,
 {
     int rc, waiter = waiter_for(a, NULL, 0, 1, deadline);
     if (waiter < 0)
-        return waiter;
+        return after_wait(waiter);
     pm_waiter_shm *w = pm__waiter(a, a->slot, waiter);
     for (;;) {
         pm_op op;
@@ -311,7 +325,7 @@ int pm__await(pm_arena *a, uint64_t what, uint64_t deadline,
             break;
     }
     pm__waiter_give(a, waiter);
-    return rc;
+    return after_wait(rc);
 }
 
 /* Refused and counted for in one lock hold: who gives a lease back, or seals it, after it tells

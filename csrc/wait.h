@@ -17,8 +17,9 @@ enum pm_wait_mode { /* bits */
 };
 
 /* Until at least `need` of the n entries, all held by this process, are sealed or failed.
- * deadline: pm__os_now() clock, 0 = none. Call without the GIL. PM_OK, PM_ETIMEOUT, PM_EINTR or PM_EAGAIN (look at signals, call again),
- * PM_EGONE, ... Cost: n loads; the lock once per 16 entries not waited for before. */
+ * deadline: pm__os_now() clock, 0 = none. Call without the GIL. PM_OK, PM_ETIMEOUT, PM_EINTR or
+ * PM_EAGAIN (look for signals, and call again: after 20 ms for the first time, ever more rarely from
+ * then on), PM_EGONE, ... Cost: n loads; the lock once per 16 entries not waited for before. */
 int pm_wait(pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need, uint64_t deadline,
             unsigned mode);
 

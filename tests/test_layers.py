@@ -20,7 +20,7 @@ C_LAYERS = [
     "lock",
     "heap layout arena copy window client",
     "pool directory resource queue mailbox events",
-    "settle reserve object wait stream task actor cancel group",
+    "settle reserve object wait relay stream task actor cancel group",
     "recover check dump survey guard",
     "plasmid",
 ]
@@ -41,10 +41,11 @@ PYTHON_LAYERS = {
     "runtime.worker": "runtime _core engine exceptions",
     "runtime.performer": "runtime _core engine serialize exceptions",
     "runtime.host": "runtime _core engine exceptions",
+    "runtime.lanes": "runtime _core engine",
     "runtime.surroundings": "runtime runtime_env exceptions",
     "runtime_env": "exceptions",
     "engine.running": "_core",
-    "engine.actors": "engine.base engine.packing engine.placing engine.running ids _core "
+    "engine.actors": "engine.base engine.packing engine.placing engine.roster engine.running _core "
     "exceptions",
     "engine.futures": "_core exceptions",
     "engine.inplace": "engine.base _core serialize",
@@ -55,12 +56,14 @@ PYTHON_LAYERS = {
     "engine.capsules": "serialize",
     "engine.dynamic": "",
     "engine.history": "ids _core",
+    "engine.roster": "ids _core serialize exceptions",
     "engine.memory": "_core runtime serialize _tables exceptions",
     "engine.placing": "engine.running ids strategies _core exceptions",
     "engine.environments": "engine.packing _core runtime_env",
     "engine.local": "engine.base engine.environments engine.running engine.futures engine.inplace "
     "engine.packing engine.serializers engine.capsules engine.memory engine.sites engine.placing "
-    "engine.history engine.oversized engine.actors ids _core serialize runtime exceptions",
+    "engine.history engine.oversized engine.actors engine.roster ids _core serialize runtime "
+    "exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
     "strategies": "",
@@ -92,11 +95,11 @@ PYTHON_LAYERS = {
     ".": "_core _later _platform _private absent actor api buffers cloudpickle exceptions "
     "experimental generator ids internal job_config remote remote_function runtime_context "
     "runtime_env session types util",
-    "sessions": "engine.history engine.memory runtime _core exceptions",
+    "sessions": "engine.history engine.memory engine.roster runtime _core exceptions",
     "_progress": "",
     "_tables": "",
     "demo": "_progress exceptions .",
-    "cli": "demo options sessions engine.history engine.memory _tables exceptions .",
+    "cli": "demo options sessions engine.history engine.memory engine.roster _tables exceptions .",
     "__main__": "cli",
 }
 

@@ -247,19 +247,42 @@ def _add_tasks(commands: _Commands) -> None:
 
 def _tasks(args: argparse.Namespace) -> int:
     from plasmid import sessions
+    from plasmid.engine import history
 
-    records = sessions.tasks(args.address)
+    return _show(sessions.tasks(args.address), history, args)
+
+
+def _show(records: list[dict[str, Any]], kind: Any, args: argparse.Namespace) -> int:
+    """Print records: as JSON, or as the module of their kind sums them up and tables them."""
     if args.json:
         import json
 
         print(json.dumps(records))
         return 0
     from plasmid import _tables
-    from plasmid.engine import history
 
-    print(history.summary(records), end="\n\n")
-    _tables.show(*history.table(records, args.limit))
+    print(kind.summary(records), end="\n\n")
+    _tables.show(*kind.table(records, args.limit))
     return 0
+
+
+def _add_actors(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "actors",
+        help="show the actors that live, where, and how many calls wait for them",
+        description="List the actors of a running session, those with the most calls first.",
+    )
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many actors")
+    parser.add_argument("--json", action="store_true", help="print one JSON list with everything")
+    parser.set_defaults(run=_actors)
+
+
+def _actors(args: argparse.Namespace) -> int:
+    from plasmid import sessions
+    from plasmid.engine import roster
+
+    return _show(sessions.actors(args.address), roster, args)
 
 
 def _add_timeline(commands: _Commands) -> None:
@@ -316,5 +339,6 @@ _COMMANDS: tuple[Callable[[_Commands], None], ...] = (
     _add_memory,
     _add_stack,
     _add_tasks,
+    _add_actors,
     _add_timeline,
 )

@@ -166,6 +166,17 @@ def tasks(address: str) -> list[dict[str, Any]]:
         guest.close()
 
 
+def actors(address: str) -> list[dict[str, Any]]:
+    """The actors that live in the session at `address` ("auto": any): engine.roster.actors()."""
+    from plasmid.engine import roster
+
+    guest = join(address)
+    try:
+        return roster.actors(guest.arena)
+    finally:
+        guest.close()
+
+
 def timeline(address: str) -> list[dict[str, Any]]:
     """The same as events in Chrome's trace format."""
     from plasmid.engine import history

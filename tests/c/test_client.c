@@ -174,7 +174,9 @@ static pid_t join_with_driver(world *w, enum pm_kind kind, int driver)
         uint64_t size = 300;
         DO(pm_create(mine.a, PM_WAIT, size, NULL, 0, &ref));
         atomic_store(&w->b->word[0], 1);
-        int rc = pm_wait(mine.a, &ref.slot, 1, 1, 0, false);
+        int rc;
+        while ((rc = pm_wait(mine.a, &ref.slot, 1, 1, 0, false)) == PM_EAGAIN)
+            continue;
         atomic_store(&w->b->word[1], (uint64_t)-rc);
         CHECK(pm_put(mine.a, PM_WAIT, &size, 8, &ref) == PM_EGONE);
         _exit(7);

@@ -201,6 +201,24 @@ TEST(signal_handler_interrupts_a_wait)
     end(&w, pid, slots);
 }
 
+/* A signal between the caller's last look for one and the sleep does not interrupt it. */
+TEST(wait_has_its_caller_look_for_signals_ever_more_rarely)
+{
+    world w = world_new();
+    uint64_t slots[MANY], spent[2];
+    pid_t pid = start_sealer(&w, slots);
+    for (int i = 0; i < 2; i++) {
+        uint64_t began = pm__os_now();
+        CHECK(pm_wait(w.a, slots, 1, 1, 0, false) == PM_EAGAIN);
+        spent[i] = pm__os_now() - began;
+    }
+    CHECK(spent[1] >= 200000000);
+    CHECK(pm_wait(w.a, slots, 1, 1, pm__os_now() + 100000000, false) == PM_ETIMEOUT);
+    later(&w, 1);
+    CHECK(await_all(&w, slots, 1, 1, 0) == PM_OK);
+    end(&w, pid, slots);
+}
+
 TEST(wait_is_told_that_no_worker_can_be_started)
 {
     world w = world_new();

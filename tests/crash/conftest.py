@@ -38,6 +38,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
 
 def descriptors() -> list[str]:
     """What this process has open, but for what an arena keeps until its last reference is gone."""
+    gc.collect()  # what other tests have left to it
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the folder itself

@@ -13,6 +13,7 @@ import pytest
 from support import OWNER, STORE, Gate, arena, nothing_left, until
 
 import plasmid
+from plasmid._core import core
 
 os.environ[OWNER] = str(os.getpid())
 
@@ -69,7 +70,10 @@ def everything_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
     it made sessions of its own, all of these."""
     if plasmid.is_initialized():
         before = _objects()
+        keepers, session = _keepers(), arena().session
         yield
+        if keepers and plasmid.is_initialized() and arena().session == session:
+            assert _keepers() == keepers, "the keeper has died"
         if request.node.stash.get(_PASSED, False) and plasmid.is_initialized():
             _check_objects(before)
         return
@@ -92,6 +96,10 @@ def _objects() -> int:
     """How many there are, exported functions not counted: these live as long as the functions."""
     stats = arena().stats()
     return stats["entries"] - stats["keys"]
+
+
+def _keepers() -> list[int]:
+    return [each.pid for each in arena().clients() if each.kind == core.KEEPER]
 
 
 def _forget() -> None:

@@ -210,6 +210,42 @@ def test_state_tells_of_objects_processes_and_the_node() -> None:
     assert state.list_actors() == []
 
 
+def test_actors_and_their_calls_are_told_of(gate: Gate) -> None:
+    @plasmid.remote
+    class Told:
+        def work(self) -> None:
+            gate.wait()
+
+        def fail(self) -> None:
+            raise KeyError("no")
+
+    told = Told.options(name="the one", lifetime="detached").remote()  # type: ignore[attr-defined]
+    refs = [told.work.remote(), told.fail.remote()]
+    gate.await_arrivals(1)
+    [listed] = json.loads(command("actors", "--json"))
+    assert listed["actor_id"] == told._actor_id.hex()
+    assert (listed["state"], listed["calls"], listed["is_detached"]) == ("ALIVE", 2, True)
+    shown = command("actors")
+    assert "1 alive" in shown
+    assert "the one (detached)" in shown
+    gate.open()
+    plasmid.wait(refs, num_returns=2)
+    calls = state.list_tasks(filters=[("type", "=", "ACTOR_TASK")], detail=True)
+    assert {each.actor_id for each in calls} == {listed["actor_id"]}
+    assert [(each.name, each.state) for each in calls] == [
+        ("Told.work", "FINISHED"),
+        ("Told.fail", "FAILED"),
+    ]
+    [made] = state.list_tasks(filters=[("type", "=", "ACTOR_CREATION_TASK")])
+    assert (made.actor_id, made.worker_pid) == (listed["actor_id"], listed["pid"])
+    totals = state.summarize_tasks()["cluster"]
+    assert (totals["total_actor_tasks"], totals["total_actor_scheduled"]) == (2, 1)
+    spans = [each for each in plasmid.timeline() or () if each.get("args", {}).get("actor_id")]
+    assert {each["args"]["actor_id"] for each in spans} == {listed["actor_id"]}
+    plasmid.kill(told)
+    until(lambda: command("actors").startswith("no actors"), "it has ended")
+
+
 @pytest.mark.parametrize("bad", [("name",), ("name", ">", 1), 7, ("no such key", "=", 1)])
 def test_filters_that_cannot_be_are_refused(bad: Any) -> None:
     plasmid.get(plasmid.remote(lambda: 1).remote())

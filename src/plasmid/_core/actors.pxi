@@ -55,7 +55,7 @@ cdef class CallBell:
     cdef bint _has_more  # a call was found: there may be another
     cdef readonly bint is_over
 
-    def __cinit__(self, Arena arena not None):
+    def __init__(self, Arena arena not None):
         self._arena = arena
         self._has_more = True
         self._r.fd = _os.eventfd(0, _os.EFD_CLOEXEC | _os.EFD_NONBLOCK)

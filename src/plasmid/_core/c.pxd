@@ -207,6 +207,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t began
         uint64_t returned
         uint64_t ended
+        uint64_t actor
         char *name
         char *error
 

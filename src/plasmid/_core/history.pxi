@@ -58,6 +58,7 @@ cdef object _ended(const _c.pm_event *e):
         (<bytes>e.error).decode(errors="replace"),
         0,
         (),
+        e.actor,
     )
 
 

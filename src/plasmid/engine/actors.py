@@ -6,20 +6,17 @@ that the task keeps as its last argument: what its process, and who finds it by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
-from plasmid import ids
 from plasmid._core import core
-from plasmid.engine import packing
+from plasmid.engine import packing, roster
 from plasmid.engine.base import ActorOptions, CallOptions
 from plasmid.engine.placing import Placing
 from plasmid.engine.running import current_task, process
 from plasmid.exceptions import (
     ActorAlreadyExistsError,
     ActorUnschedulableError,
-    ObjectLostError,
     TaskUnschedulableError,
 )
 
@@ -30,10 +27,9 @@ class Actors:
     Processes and threads: any thread may call anything.
     """
 
-    def __init__(self, arena: core.Arena, placing: Placing, read: Callable[..., Any]) -> None:
+    def __init__(self, arena: core.Arena, placing: Placing) -> None:
         self._arena = arena
         self._placing = placing
-        self._read = read
 
     def create(
         self,
@@ -122,45 +118,8 @@ class Actors:
     def find(self, name: str, namespace: str) -> tuple[core.ObjectRef, dict[str, Any]] | None:
         """Mailbox and card of the actor of that name, if it lives."""
         mailbox = self._arena.find(_key(name, namespace))
-        return None if mailbox is None else self._look(mailbox)
-
-    def _look(self, mailbox: core.ObjectRef) -> tuple[core.ObjectRef, dict[str, Any]] | None:
-        _, card = core.actor(self._arena, mailbox)
-        return None if card is None else (mailbox, self._read(card))
-
-    def listing(self) -> list[dict[str, Any]]:
-        """The actors that live, oldest first: "actor_id" (hex), "class_name", "name", "namespace",
-        "is_detached", "state" (Ray's), "pid" (None without a process), "restarts", "calls" (that
-        have not ended), "task_id" (hex), "card"."""
-        found = []
-        for task in core.live_tasks(self._arena):
-            if task.mailbox is None:
-                continue
-            try:
-                seen = self._look(self._arena.ref_from_id(task.mailbox))
-            except ObjectLostError:  # it has ended meanwhile
-                continue
-            if seen is not None:
-                found.append((task, seen[1]))
-        found.sort(key=lambda each: each[0].serial)
-        return [self._describe(task, card) for task, card in found]
-
-    def _describe(self, task: core.TaskRecord, card: dict[str, Any]) -> dict[str, Any]:
-        session = self._arena.session
-        waiting = "RESTARTING" if task.attempt else "PENDING_CREATION"
-        return {
-            "actor_id": ids.of_actor(session, task.serial).hex(),
-            "class_name": card["class_name"],
-            "name": card["name"],
-            "namespace": card["namespace"],
-            "is_detached": card["is_detached"],
-            "state": "ALIVE" if task.state in ("running", "blocked") else waiting,
-            "pid": task.pid or None,
-            "restarts": max(0, task.attempt - 1),
-            "calls": task.calls,
-            "task_id": ids.of_task(session, task.serial).hex(),
-            "card": card,
-        }
+        card = None if mailbox is None else roster.card_of(self._arena, mailbox)
+        return None if mailbox is None or card is None else (mailbox, card)
 
     def kill(self, mailbox: core.ObjectRef, no_restart: bool) -> None:
         if not no_restart:

@@ -458,7 +458,7 @@ class Engine(ABC):
 
     @abstractmethod
     def actors(self) -> list[dict[str, Any]]:
-        """The actors that live; see engine.actors.listing."""
+        """The actors that live; see engine.roster.actors."""
 
     @abstractmethod
     def actor_id(self, mailbox: ObjectRef) -> Any:

@@ -35,12 +35,14 @@ _ERRORS = {
 def tasks(arena: core.Arena) -> list[dict[str, Any]]:
     """All that is known, by the task's number and attempt; as plain values that JSON can carry.
 
-    "task_id" and "parent_task_id" (hex), "attempt_number" (from 0), "name", "state" (Ray's names),
-    "outcome" (ours: "waiting", "ready", "running", "blocked", "finished", "failed", "crashed",
-    "cancelled", "retried"), "worker_pid" (None before it runs), "error" (a line), times in seconds
-    since 1970 or None ("submitted", "started", "began", "returned", "ended"), and of what waits
-    "waiting" (a number of arguments) and "waits_for" (of the first four: "object_id", and
-    "task_id" and "name" of the task that will make it, None if there is none).
+    "task_id" and "parent_task_id" (hex), "attempt_number" (from 0), "name", "actor_id" (hex; of an
+    actor, which is a task that runs as long as it lives, and of its calls; else None), "type" and
+    "state" (Ray's names), "outcome" (ours: "waiting", "ready", "running", "blocked", "finished",
+    "failed", "crashed", "cancelled", "retried"), "worker_pid" (None before it runs), "error" (a
+    line), times in seconds since 1970 or None ("submitted", "started", "began", "returned",
+    "ended"), and of what waits "waiting" (a number of arguments) and "waits_for" (of the first
+    four: "object_id", and "task_id" and "name" of the task that will make it, None if there is
+    none).
     """
     ended, _ = core.ended_tasks(arena)
     live = [each for each in core.live_tasks(arena) if each.state != "abandoned"]
@@ -77,7 +79,14 @@ def timeline(arena: core.Arena) -> list[dict[str, Any]]:
     for each in tasks(arena):
         about = {
             key: each[key]
-            for key in ("task_id", "parent_task_id", "attempt_number", "outcome", "error")
+            for key in (
+                "task_id",
+                "actor_id",
+                "parent_task_id",
+                "attempt_number",
+                "outcome",
+                "error",
+            )
         }
         wait = {"cat": "task", "name": f"wait {each['name']}", "id": each["task_id"]}
         place = {"pid": "plasmid", "tid": f"worker {each['worker_pid']}"}
@@ -130,6 +139,8 @@ def _describe(session: bytes, each: core.TaskRecord, clock: float) -> dict[str, 
         "parent_task_id": task_id(each.parent),
         "attempt_number": max(0, each.attempt - 1),
         "name": each.name,
+        "actor_id": ids.of_actor(session, each.actor).hex() if each.actor else None,
+        "type": _type(each),
         "state": _STATES.get(each.state, "FAILED"),
         "outcome": each.state,
         "error_type": _ERRORS.get(each.state),
@@ -146,6 +157,12 @@ def _describe(session: bytes, each: core.TaskRecord, clock: float) -> dict[str, 
             for dep in each.waits_for
         ],
     }
+
+
+def _type(each: core.TaskRecord) -> str:
+    if not each.actor:
+        return "NORMAL_TASK"
+    return "ACTOR_CREATION_TASK" if each.actor == each.serial else "ACTOR_TASK"
 
 
 def _row(each: dict[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 from plasmid import ids, serialize
 from plasmid._core import core
-from plasmid.engine import capsules, history, inplace, memory, oversized, packing, sites
+from plasmid.engine import capsules, history, inplace, memory, oversized, packing, roster, sites
 from plasmid.engine.actors import Actors, on_behalf
 from plasmid.engine.base import (
     SEAL_SECONDS,
@@ -191,7 +191,7 @@ class LocalEngine(Engine):
         self._futures = Futures(arena, arena.read, self._await)
         self._is_guest = is_guest
         self._placing = Placing(arena)
-        self._actors = Actors(arena, self._placing, arena.read)
+        self._actors = Actors(arena, self._placing)
         arena.hooks = self
         core.set_current(arena)
         serialize.use_store(arena)
@@ -592,7 +592,7 @@ class LocalEngine(Engine):
         return self._actors.find(name, namespace or self._namespace)
 
     def actors(self) -> list[dict[str, Any]]:
-        return self._actors.listing()
+        return roster.actors(self._arena)
 
     def actor_id(self, mailbox: core.ObjectRef) -> ids.ActorID:
         return ids.of_actor(self._arena.session, mailbox.producer)

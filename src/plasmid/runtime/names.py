@@ -122,8 +122,8 @@ def _find(arena: core.Arena, name: str) -> Record | None:
 
 
 def _read(arena: core.Arena, ref: core.ObjectRef) -> Record | None:
-    """The record, None if the kept object is none."""
-    raw = bytes(arena.open(ref, 0, arena.size_of(ref) or 0))
+    """The record; None if what is kept is none, but a detached actor's mailbox."""
+    raw = bytes(arena.open(ref, 0, size)) if (size := arena.size_of(ref)) else b""
     if len(raw) < _HEAD.size or not raw.startswith(_MAGIC):
         return None
     _, made, expires, slot, epoch = _HEAD.unpack_from(raw)

@@ -105,14 +105,16 @@ def _check(given: Any) -> Callable[[dict[str, Any]], bool]:
 def list_tasks(detail: bool) -> Iterable[dict[str, Any]]:
     """The tasks that have not ended and the latest attempts that have, in the order of submission.
 
-    task_id, name, func_or_class_name, type, state, attempt_number, parent_task_id, job_id, node_id,
-    worker_id, worker_pid, error_type; with `detail` also error_message, creation_time_ms,
-    start_time_ms, end_time_ms, and of what waits `waiting` (arguments that are not there) and
-    `waits_for` (the first of them: object_id, task_id and name of the task that will make it).
+    task_id, name, func_or_class_name, type ("NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK": the
+    actor itself, which runs as long as it lives), actor_id, state, attempt_number, parent_task_id,
+    job_id, node_id, worker_id, worker_pid, error_type; with `detail` also error_message,
+    creation_time_ms, start_time_ms, end_time_ms, and of what waits `waiting` (arguments that are
+    not there) and `waits_for` (the first of them: object_id, task_id and name of the task that will
+    make it).
     ValueError for a bad filter.
     """
     engine = current.engine
-    common = {**_place(), "type": "NORMAL_TASK", "actor_id": None}
+    place = _place()
     workers = {each["pid"]: each["worker_id"] for each in engine.processes()}
     for task in engine.tasks():
         record = {
@@ -120,7 +122,9 @@ def list_tasks(detail: bool) -> Iterable[dict[str, Any]]:
             "attempt_number": task["attempt_number"],
             "name": task["name"],
             "state": task["state"],
-            **common,
+            **place,
+            "type": task["type"],
+            "actor_id": task["actor_id"],
             "func_or_class_name": task["name"],
             "parent_task_id": task["parent_task_id"],
             "worker_id": workers.get(task["worker_pid"]),
@@ -242,10 +246,15 @@ def summarize_tasks(address: str | None = None, timeout: float = 30) -> dict[str
     summary: dict[str, Any] = {}
     tasks = current.engine.tasks()
     for task in tasks:
-        about = {"func_or_class_name": task["name"], "type": "NORMAL_TASK", "state_counts": {}}
+        about = {"func_or_class_name": task["name"], "type": task["type"], "state_counts": {}}
         counts = summary.setdefault(task["name"], about)["state_counts"]
         counts[task["state"]] = counts.get(task["state"], 0) + 1
-    totals = {"total_tasks": len(tasks), "total_actor_tasks": 0, "total_actor_scheduled": 0}
+    types = Counter(task["type"] for task in tasks)
+    totals = {
+        "total_tasks": types["NORMAL_TASK"],
+        "total_actor_tasks": types["ACTOR_TASK"],
+        "total_actor_scheduled": types["ACTOR_CREATION_TASK"],
+    }
     return {"cluster": {"summary": summary, **totals, "summary_by": "func_name"}}
 
 
