@@ -29,6 +29,8 @@ class Source:
     serials = count()
     alive: ClassVar[WeakValueDictionary[int, Source]] = WeakValueDictionary()
     """Those of this process that are not closed."""
+    has_been: ClassVar[bool] = False
+    """Whether this process ever had one."""
 
     def __init__(self, interval: float) -> None:
         self.pid = os.getpid()
@@ -38,6 +40,7 @@ class Source:
         self._due = 0.0
         self._is_behind = False
         Source.alive[self.serial] = self
+        Source.has_been = True
 
     def state(self) -> Bar:
         raise NotImplementedError
@@ -67,6 +70,8 @@ class Source:
 
 def send_rest() -> None:
     """A task has ended: show what its bars have reached, though it was not their turn."""
+    if not Source.has_been:
+        return
     for ref in Source.alive.valuerefs():
         source = ref()
         if source is not None:

@@ -190,7 +190,6 @@ class Host:
             return None
         process.calls.add(mine)
         mine.look()  # it may have been cancelled before
-        output.begin_task(self.card["class_name"])
         yielded = performer.stream(mine)
         if mine.interrupted:
             outcome = performer.cancelled(mine)
@@ -209,7 +208,6 @@ class Host:
         coroutine.set(mine)
         process.calls.add(mine)
         mine.look()  # it may have been cancelled before
-        output.begin_task(self.card["class_name"])
         yielded = self._performer.stream(mine)
         if mine.interrupted:
             outcome = self._performer.cancelled(mine)
@@ -252,7 +250,7 @@ class Host:
     def _conclude(
         self, mine: RunningCall, outcome: Outcome, yielded: Any, take: bool
     ) -> core.Running | None:
-        reason = self._look_for_exit(outcome)
+        reason = self._look_for_exit(outcome) if outcome.error is not None else None
         if reason is not None:
             self._end_after(mine, reason)
             return None
@@ -270,7 +268,7 @@ class Host:
     @staticmethod
     def _flush() -> None:
         bars.send_rest()
-        output.end_task()
+        output.finish_lines()
 
     # ---- the end
 

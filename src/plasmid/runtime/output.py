@@ -20,7 +20,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 from plasmid.runtime import handover
 
@@ -136,8 +136,10 @@ class TaskStream(io.TextIOWrapper):
         super().__init__(
             io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
         )
-        self._announced = ""
-        self._unfinished = False
+        self.announced = ""
+        """The name that stands in the file last."""
+        self.is_unfinished = False
+        """Whether the line that was written last has no end yet."""
 
     @property
     def is_usable(self) -> bool:
@@ -149,8 +151,9 @@ class TaskStream(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         if text:
-            self.announce_change()
-            self._unfinished = text[-1] != "\n"
+            if self.announced != TaskStream.task:
+                self.announce()
+            self.is_unfinished = text[-1] != "\n"
         try:
             return super().write(text)
         except _DROPPED:
@@ -160,23 +163,13 @@ class TaskStream(io.TextIOWrapper):
         with suppress(*_DROPPED):
             super().flush()
 
-    def announce_change(self) -> None:
-        """Write the mark of the present task, if it is not the last that was written."""
-        if self._announced != TaskStream.task:
-            self.announce()
-
     def announce(self) -> None:
         """Write the mark of the present task."""
-        self._announced = TaskStream.task
-        self._unfinished = False
-        name = " ".join(self._announced.replace("\0", " ").splitlines())
+        self.announced = TaskStream.task
+        self.is_unfinished = False
+        name = " ".join(self.announced.replace("\0", " ").splitlines())
         with suppress(*_DROPPED):
             super().write(f"{MARK.decode()}{name}{MARK_END.decode()}\n")
-
-    def finish_line(self) -> None:
-        """Let the driver show a line that has no end yet."""
-        if self._unfinished:
-            self.announce()
 
 
 class _Stack:
@@ -204,20 +197,27 @@ def begin_task(name: str) -> None:
     _Stack.is_over = False
     # At once, not with the first line: C code and child processes write past these streams.
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TaskStream):
-            stream.announce_change()
+        if type(stream) is TaskStream and stream.announced != name:
+            stream.announce()
 
 
 def end_task() -> None:
     """The running task is over: what it wrote is complete."""
     _Stack.is_over = True
+    finish_lines()
+
+
+def finish_lines() -> None:
+    """Let the driver show lines that have no end yet."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TaskStream):
-            stream.finish_line()
+        if type(stream) is TaskStream and stream.is_unfinished:
+            stream.announce()
 
 
 def _replace_streams() -> None:
     """Make sys.stdout and sys.stderr the worker's own again; new ones if these are of no use."""
+    if _is_own(sys.stdout, sys.__stdout__) and _is_own(sys.stderr, sys.__stderr__):
+        return
     for fd, name in enumerate(("stdout", "stderr"), start=1):
         own = getattr(sys, f"__{name}__")
         setattr(sys, name, own)  # first: what was there may close the buffer that both write to
@@ -225,6 +225,10 @@ def _replace_streams() -> None:
             made = TaskStream(fd)
             setattr(sys, name, made)
             setattr(sys, f"__{name}__", made)
+
+
+def _is_own(stream: Any, own: Any) -> bool:
+    return stream is own and type(own) is TaskStream and own.is_usable
 
 
 def _reopen(fd: int, flags: int, *, close: bool = False) -> int:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any, NoReturn
 
 from plasmid import serialize
@@ -39,7 +39,7 @@ _DEFAULTS = (False, 1.0, False, False, 0)
 """What `extra` says of most tasks; see packing."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Prepared:
     """A task that can be called.
 
@@ -127,13 +127,13 @@ class Performer:
         args, kwargs, where, extra = unpacked or packing.unpack_arguments(task)
         if task.call:
             assert self.method is not None
-            filled = self._fill_in(task, mine, args, kwargs, where)
+            filled = self._fill_in(task, mine, args, kwargs, where) if where else args
             function, retry = self.method(mine, extra)
             mine.function = function
             return Prepared(function, filled, kwargs, retry)
         asked, mine.num_cpus, mine.captures, is_dynamic, calls = extra or _DEFAULTS
         self.set_threads(mine.num_cpus)
-        filled = self._fill_in(task, mine, args, kwargs, where)
+        filled = self._fill_in(task, mine, args, kwargs, where) if where else args
         function = mine.function = self._function(task)
         if calls:
             self._count_call(task, calls)
@@ -154,10 +154,13 @@ class Performer:
             value = None
         elif prepared.is_dynamic:
             value = gather(self.arena, mine, value, lambda error: _capture(task, error, 3))
-        if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        if isinstance(value, (GeneratorType, AsyncGeneratorType)):
             self._unpack(mine, value, results)
+        elif task.nrets == 1:
+            results.append(self._pack_one(task, value, 1))
         else:
-            results += self._pack(task, split(task, value))
+            values = enumerate(split(task, value), start=1)
+            results += [self._pack_one(task, item, number) for number, item in values]
 
     def raised(
         self,
@@ -231,7 +234,7 @@ class Performer:
             mine.core.begin()
             mine.expose()
             value = prepared.function(*prepared.args, **prepared.kwargs)
-            if inspect.iscoroutine(value):
+            if isinstance(value, CoroutineType):
                 value = mine.run_coroutine(value)
             return value
         finally:
@@ -259,8 +262,6 @@ class Performer:
         where: Sequence[int | str],
     ) -> Sequence[Any]:
         """args, and kwargs in place, with the values of those that were references."""
-        if not where:
-            return args
         filled = list(args)
         for index, place in enumerate(where):
             value = task.argument(index)
@@ -285,10 +286,6 @@ class Performer:
                 self._functions.pop(next(iter(self._functions)))
             self._functions[key] = function
         return function
-
-    def _pack(self, task: core.Running, values: Sequence[Any]) -> list[bytes | core.Pending]:
-        """The results, stored."""
-        return [self._pack_one(task, value, i) for i, value in enumerate(values, start=1)]
 
     def _pack_one(self, task: core.Running, value: Any, number: int) -> bytes | core.Pending:
         try:
@@ -343,10 +340,8 @@ class Performer:
 
 
 def split(task: core.Running, value: Any) -> Sequence[Any]:
-    """The task's results: its value, or as many items of it as there are references for them."""
+    """The results of a task that has none or several: as many items of its value."""
     count = task.nrets
-    if count == 1:
-        return (value,)
     if count == 0:
         return ()
     if not isinstance(value, (list, tuple)):
