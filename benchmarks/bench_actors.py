@@ -9,6 +9,7 @@ plasmid, ray  a call and its result, back to back, of a plain and of an async ac
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from types import ModuleType
 from typing import Any
@@ -38,14 +39,20 @@ def actors(name: str) -> None:
             async def nothing(self) -> None:
                 return None
 
-        calls(library, "", Plain.remote(), 7 if quick else 1)
+        alone = calls(library, "", Plain.remote(), 7 if quick else 1)
         calls(library, "async_", Async.remote(), 7 if quick else 1)
-        between(library, Plain, 7 if quick else 1)
+        emit(
+            "calls_between",
+            [rate / alone for rate in between(library, Plain, 7 if quick else 1)],
+            "x alone",
+        )
         argument(library, Plain.remote())
         creation(library, Plain, 9 if quick else 3)
 
 
-def calls(library: ModuleType, kind: str, actor: Any, rounds: int) -> None:
+def calls(library: ModuleType, kind: str, actor: Any, rounds: int) -> float:
+    """The calls a second."""
+
     def once() -> None:
         library.get(actor.nothing.remote())
 
@@ -55,10 +62,14 @@ def calls(library: ModuleType, kind: str, actor: Any, rounds: int) -> None:
     found = sorted(s * 1e6 for s in timings(once, 2000, warm_up=200))
     emit(f"{kind}call", found, "us")
     emit(f"{kind}call_p99", [found[len(found) * 99 // 100]], "us")
-    emit(f"{kind}calls", [BATCH / s for s in timings(batch, rounds)], "1/s")
+    rates = [BATCH / s for s in timings(batch, rounds)]
+    emit(f"{kind}calls", rates, "1/s")
+    return statistics.median(rates)
 
 
-def between(library: ModuleType, plain: Any, rounds: int) -> None:
+def between(library: ModuleType, plain: Any, rounds: int) -> list[float]:
+    """Calls a second, of all together."""
+
     @library.remote
     def caller(actor):
         library.get([actor.nothing.remote() for _ in range(BATCH)])
@@ -69,7 +80,7 @@ def between(library: ModuleType, plain: Any, rounds: int) -> None:
         library.get([caller.remote(actor) for actor in called])
 
     total = BATCH * len(called)
-    emit("calls_between", [total / s for s in timings(all_call, rounds)], "1/s")
+    return [total / s for s in timings(all_call, rounds)]
 
 
 def argument(library: ModuleType, actor: Any) -> None:

@@ -88,6 +88,14 @@ ROWS = [
     most("array-argument", "a 100 MB array as argument", "graphs", "array_argument", 30, "us"),
     least("stream", "generator task of 10,000 items", "graphs", "stream", 30e3, "1/s"),
     least("work", "1,000 tasks of 10 ms of Python", "graphs", "work", 0.97, "of ideal"),
+    most("call", "actor call, submit and get", "actors", "call", 25, "us"),
+    most("async-call", "async actor call, submit and get", "actors", "async_call", 50, "us"),
+    least("calls", "10,000 calls of one actor", "actors", "calls", 120e3, "1/s"),
+    least("calls-between", "2 callers, 2 actors, in all", "actors", "calls_between", 1, "x alone"),
+    most("create", "an actor, to its first result", "actors", "create", 10, "ms"),
+    most("create-many", "100 actors, to all first results", "actors", "create_many", 1, "s"),
+    most("array-call", "a 100 MB array as argument", "actors", "array_call", 40, "us more"),
+    most("actor-memory", "memory of an idle actor (PSS)", "actors", "actor_pss", 15, "MB"),
     Row(
         "together",
         "two processes putting small objects",
@@ -169,10 +177,15 @@ RAY = [
     ("tree", "a tree of 1,000 tasks", "graphs", "tree"),
     ("nested", "20 tasks that start 10 each", "graphs", "nested"),
     ("drain", "1,000 results, one by one by wait", "graphs", "drain"),
+    ("call", "actor call, submit and get", "actors", "call"),
+    ("async-call", "async actor call, submit and get", "actors", "async_call"),
+    ("create", "an actor, to its first result", "actors", "create"),
+    ("create-many", "100 actors, to all first results", "actors", "create_many"),
 ]
 if find_spec("ray"):
     for name, what, bench, metric in RAY:
         ROWS.append(at_most_times(f"{name}-ray", what, bench, metric, 1 / 20, "ray"))
+    ROWS.append(times("calls-ray", "10,000 calls of one actor", "actors", "calls", 20, "ray"))
 for stored, number in (("objects", "1,000,000 objects"), ("tasks", "100,000 queued tasks")):
     for metric, what in (
         ("growth", f"{number}: last tenth to first"),
