@@ -130,6 +130,8 @@ class TaskStream(io.TextIOWrapper):
 
     task = ""
     """Name of the running task, shared by both streams; set by `begin_task`."""
+    has_unfinished = False
+    """Whether one of them may have written a line that has no end yet, since `finish_lines`."""
 
     def __init__(self, fd: int) -> None:
         raw = io.FileIO(fd, "w", closefd=False)
@@ -153,7 +155,10 @@ class TaskStream(io.TextIOWrapper):
         if text:
             if self.announced != TaskStream.task:
                 self.announce()
-            self.is_unfinished = text[-1] != "\n"
+            if text[-1] != "\n":
+                self.is_unfinished = TaskStream.has_unfinished = True
+            else:
+                self.is_unfinished = False
         try:
             return super().write(text)
         except _DROPPED:
@@ -209,6 +214,9 @@ def end_task() -> None:
 
 def finish_lines() -> None:
     """Let the driver show lines that have no end yet."""
+    if not TaskStream.has_unfinished:
+        return
+    TaskStream.has_unfinished = False
     for stream in (sys.stdout, sys.stderr):
         if type(stream) is TaskStream and stream.is_unfinished:
             stream.announce()
