@@ -112,6 +112,7 @@ static uint64_t mapped_bytes(const pm_header_shm *h)
 static int open_maps(pm_arena *a, uint64_t size)
 {
     a->map.size = size;
+    a->file = pm__os_file(a->fd);
     int rc = pm__os_map(a->fd, 0, size, true, &a->map.base);
     if (rc)
         return rc;
@@ -249,6 +250,13 @@ void pm_map_poison(const pm_arena *a)
     mprotect(a->readable, a->readable_bytes, PROT_NONE);
 }
 
+void pm__arena_close(const pm_arena *a)
+{
+    if (pm__os_is_file(a->fd, a->file))
+        close(a->fd);
+    pm__os_close_event(a->bell);
+}
+
 void pm__arena_unmap(pm_arena *a)
 {
     int e = errno;
@@ -260,10 +268,7 @@ void pm__arena_unmap(pm_arena *a)
         pm__os_unmap(a->readable, a->h->heap_bytes);
     if (a->map.base)
         pm__os_unmap(a->map.base, a->map.size);
-    if (a->fd >= 0)
-        close(a->fd);
-    if (a->bell >= 0)
-        close(a->bell);
+    pm__arena_close(a);
     *a = (pm_arena){.fd = -1, .bell = -1};
     errno = e;
 }

@@ -9,6 +9,7 @@
 #include "heap.h"
 #include "layout.h"
 #include "off.h"
+#include "os.h"
 
 /* What this process holds of an entry. refs goes 0 -> 1 and 1 -> 0 under the arena's lock only,
  * every other step is a compare-and-swap: so a process's references but the first and the last
@@ -42,7 +43,8 @@ typedef struct {
 
 typedef struct pm_arena {
     int fd;
-    int bell; /* eventfd that the keeper listens to, -1 = none */
+    pm_file file; /* that it is of */
+    int bell;     /* eventfd that the keeper listens to, -1 = none */
     pm_map map;
     char *readable; /* read-only map of the heap */
     uint64_t readable_bytes;
@@ -102,6 +104,8 @@ void pm__arena_alias(pm_arena *copy);
 /* Give back maps and memory. Nobody of this process may be inside the lock, or look at the arena
  * again. */
 void pm__arena_unmap(pm_arena *a);
+/* Its descriptors alone. */
+void pm__arena_close(const pm_arena *a);
 
 #define PM_CHUNK 65536u /* pages are mapped, and their presence noted, this many bytes at a time */
 

@@ -26,7 +26,7 @@ struct pm_watch {
     pm_arena *a;
     enum pm_kind kind;
     int driver;            /* pidfd of our own, or -1 */
-    struct stat opened;    /* what that is */
+    pm_file opened;        /* what that is */
     _Atomic int bell;      /* eventfd: one of the two below is set */
     int lifeline;          /* or -1 */
     uint64_t pipe;         /* inode of the lifeline */
@@ -201,7 +201,7 @@ int pm__leave(pm_op *op)
             pm__os_wake(op->wakes[i], 1);
     if (op->everyone)
         pm__wake_everyone(op->a);
-    if (op->ring && op->a->bell >= 0)
+    if (op->ring)
         pm__os_eventfd_ring(op->a->bell);
     return rc;
 }
@@ -366,21 +366,15 @@ static const pm_client_shm *driver_of(const pm_arena *a)
     return NULL;
 }
 
-/* A program may close all descriptors that it does not know, ours among them, and then open others
- * of the same numbers: those are not what we opened. */
 static bool is_ours(const struct pm_watch *w)
 {
-    struct stat now;
-    return fstat(w->driver, &now) == 0 && now.st_dev == w->opened.st_dev &&
-           now.st_ino == w->opened.st_ino;
+    return w->driver >= 0 && pm__os_is_file(w->driver, w->opened);
 }
 
 /* Before Linux 6.9 all descriptors of events and of processes are one file: the bell's is that, too. */
 static bool is_like_others(const struct pm_watch *w)
 {
-    struct stat bell;
-    return fstat(w->bell, &bell) == 0 && bell.st_dev == w->opened.st_dev &&
-           bell.st_ino == w->opened.st_ino;
+    return pm__os_is_file(w->bell, w->opened);
 }
 
 /* There is an event of the driver's descriptor: its end, if the descriptor is the one we opened; else
@@ -396,7 +390,8 @@ static int look_at_driver(struct pm_watch *w)
     w->driver = -1; /* not ours to close any more */
     if (lives)
         w->driver = pm__os_pidfd((pid_t)driver->pid.v);
-    if (w->driver < 0 || fstat(w->driver, &w->opened) || !pm_life_is_held(&driver->life))
+    w->opened = pm__os_file(w->driver);
+    if (w->driver < 0 || !pm_life_is_held(&driver->life))
         driver_ended(w); /* the last was asked after the open: else it is that process */
     return w->driver;
 }
@@ -482,9 +477,8 @@ static void cut_lifeline(struct pm_watch *w)
 static void free_watch(struct pm_watch *w)
 {
     cut_lifeline(w);
-    if (w->bell >= 0)
-        close(w->bell);
-    if (w->driver >= 0)
+    pm__os_close_event(w->bell);
+    if (is_ours(w))
         close(w->driver);
     sem_destroy(&w->claimed);
     free(w);
@@ -505,8 +499,8 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*l
     a->forks = forks;
     if (driver_pidfd >= 0)
         w->driver = fcntl(driver_pidfd, F_DUPFD_CLOEXEC, 3);
-    bool watched = driver_pidfd < 0 || (w->driver >= 0 && fstat(w->driver, &w->opened) == 0);
-    int rc = w->bell >= 0 && watched ? PM_OK : PM_ESYS;
+    w->opened = pm__os_file(w->driver);
+    int rc = w->bell >= 0 && (driver_pidfd < 0 || w->driver >= 0) ? PM_OK : PM_ESYS;
     if (rc == PM_OK && kind == PM_GUEST)
         rc = open_lifeline(w);
     if (rc == PM_OK)

@@ -91,7 +91,7 @@ int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
     while (at < end) {
         uint64_t chunk = at / PM_CHUNK, next = run_end(a, chunk, last);
         uint64_t stop = next * PM_CHUNK < end ? next * PM_CHUNK : end;
-        if (bit((const _Atomic uint64_t *)a->present, chunk)) {
+        if (bit((const _Atomic uint64_t *)a->present, chunk) || !pm__os_is_file(a->fd, a->file)) {
             map_chunks(a, chunk, next);
             copy_mapped(a->map.base + a->h->heap + at, from, stop - at, len >= STREAMING);
         } else {

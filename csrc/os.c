@@ -43,6 +43,32 @@ int pm__os_size(int fd, uint64_t *size)
     return PM_OK;
 }
 
+pm_file pm__os_file(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st))
+        return (pm_file){0, 0};
+    return (pm_file){st.st_dev, st.st_ino};
+}
+
+bool pm__os_is_file(int fd, pm_file file)
+{
+    pm_file now = pm__os_file(fd);
+    return now.device == file.device && now.inode == file.inode;
+}
+
+bool pm__os_is_event(int fd)
+{
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
+}
+
+void pm__os_close_event(int fd)
+{
+    if (pm__os_is_event(fd))
+        close(fd);
+}
+
 int pm__os_map(int fd, uint64_t offset, uint64_t len, bool writable, char **out)
 {
     void *at = mmap(NULL, len, writable ? PROT_READ | PROT_WRITE : PROT_READ,
@@ -186,6 +212,8 @@ void pm__os_signal_main(int sign)
 int pm__os_eventfd_ring(int fd)
 {
     uint64_t one = 1;
+    if (!pm__os_is_event(fd))
+        return PM_OK;
     return write(fd, &one, sizeof one) == sizeof one || errno == EAGAIN ? PM_OK : PM_ESYS;
 }
 

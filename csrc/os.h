@@ -14,6 +14,18 @@
 /* A new memfd of `size` bytes, close-on-exec, sealed against resizing. */
 int pm__os_memfd(uint64_t size, int *fd);
 int pm__os_size(int fd, uint64_t *size);
+
+/* Which file a descriptor is of. A program may close all descriptors that it does not know, ours among
+ * them, and open others, which then have their numbers: those are not ours to write to, to map or to
+ * close. */
+typedef struct {
+    uint64_t device, inode;
+} pm_file;
+pm_file pm__os_file(int fd);
+bool pm__os_is_file(int fd, pm_file file);
+/* All eventfds are one file, with others of the kernel's own: at worst somebody is woken for nothing. */
+bool pm__os_is_event(int fd);
+void pm__os_close_event(int fd); /* if it is one; takes -1, too */
 /* Map [offset, offset + len) of fd, shared. Not inherited by fork(), not in core dumps. */
 int pm__os_map(int fd, uint64_t offset, uint64_t len, bool writable, char **out);
 void pm__os_unmap(char *at, uint64_t len);
@@ -40,7 +52,7 @@ pid_t pm__os_process_of(pid_t tid);
  * another's. */
 void pm__os_signal(pid_t pid, uint64_t start_time, int sign);
 void pm__os_signal_main(int sign); /* to this process's main thread */
-int pm__os_eventfd_ring(int fd);
+int pm__os_eventfd_ring(int fd); /* no harm if it is none any more */
 /* Sleep until one of the two is readable, at most `ns` (-1 = no limit). Empties the eventfd. PM_EINTR */
 int pm__os_poll(int eventfd, int fd, int64_t ns);
 /* Have signal `signum` write a byte 0 to `file`, then one to `bell`, and do nothing else. Once in a

@@ -193,9 +193,7 @@ bool pm_is_inherited(const pm_arena *a)
 
 void pm_forget(pm_arena *a)
 {
-    close(a->fd);
-    if (a->bell >= 0)
-        close(a->bell);
+    pm__arena_close(a);
     pm__client_free(a); /* the descriptors and memory of a thread that does not exist here */
     free(a->heir);
     free(a);
@@ -216,8 +214,7 @@ void pm_expire_by(pm_arena *a, uint64_t ns)
     uint64_t now = pm_a64_load(&a->h->expiry);
     while ((now == 0 || ns < now) && !pm_a64_cas(&a->h->expiry, &now, ns))
         ;
-    if (a->bell >= 0)
-        pm__os_eventfd_ring(a->bell);
+    pm__os_eventfd_ring(a->bell);
 }
 
 int pm_set_boot(pm_arena *a, pm_patience how, uint64_t slot)

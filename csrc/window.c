@@ -62,6 +62,10 @@ static void unmap(const pm_window *w)
 
 static int map_over(const pm_arena *a, const pm_window *w, uint64_t len, int sharing)
 {
+    if (!pm__os_is_file(a->fd, a->file)) {
+        errno = EBADF;
+        return PM_ESYS;
+    }
     void *at = mmap(w->at, len, PROT_READ | PROT_WRITE, sharing | MAP_FIXED | MAP_NORESERVE, a->fd,
                     (off_t)w->offset);
     if (at == MAP_FAILED)

@@ -609,6 +609,46 @@ def test_subprocess_sessions_are_sessions_of_their_own(tmp_path: Path) -> None:
     assert "36" in out
 
 
+def test_what_a_task_opens_in_the_place_of_our_descriptors_is_left_alone(tmp_path: Path) -> None:
+    """By a worker whose store and bells were under those numbers, and which goes on."""
+    out = run(
+        PRELUDE
+        + f"""
+import numpy as np
+plasmid.init(num_cpus=1, object_store_memory=1 << 28)
+
+@plasmid.remote
+def close_and_open():
+    os.closerange(3, 1000)
+    sys.files = files = []  # they stay open
+    files += [open({str(tmp_path)!r} + f"/{{n}}", "w+b", 0) for n in range(200)]
+    for file in files:
+        file.write(b"mine" * 10_000)
+    return os.getpid()
+
+@plasmid.remote
+def full(n):
+    return np.full(2_000_000, n, dtype=np.int64)
+
+@plasmid.remote
+def look():
+    for file in sys.files:
+        file.seek(0)
+        assert file.read() == b"mine" * 10_000, file.name
+    return os.getpid()
+
+pid = plasmid.get(close_and_open.remote())
+kept = [full.remote(n) for n in range(10)]  # into fresh memory
+for n, ref in enumerate(kept):
+    assert plasmid.get(ref).sum() == 2_000_000 * n
+assert plasmid.get(look.remote()) == pid
+plasmid.shutdown()
+say("well")
+"""
+    )
+    assert out == "well\n"
+
+
 def test_a_task_that_closes_all_descriptors_ends_neither_the_session_nor_its_worker() -> None:
     out = run(
         PRELUDE
