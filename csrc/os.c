@@ -46,9 +46,10 @@ int pm__os_size(int fd, uint64_t *size)
 pm_file pm__os_file(int fd)
 {
     struct stat st;
-    if (fstat(fd, &st))
-        return (pm_file){0, 0};
-    return (pm_file){st.st_dev, st.st_ino};
+    int e = errno; /* the caller may be about to tell of another error */
+    bool known = fstat(fd, &st) == 0;
+    errno = e;
+    return known ? (pm_file){st.st_dev, st.st_ino} : (pm_file){0, 0};
 }
 
 bool pm__os_is_file(int fd, pm_file file)
