@@ -26,6 +26,7 @@
      ├─ TaskUnschedulableError · ActorUnschedulableError
      ├─ TaskPlacementGroupRemoved · ActorPlacementGroupRemoved
      ├─ RuntimeEnvSetupError · PendingCallsLimitExceeded
+     ├─ NoActorLeftError (RuntimeError)     of a pool, while work waits
      ├─ ActorAlreadyExistsError · ActorHandleNotFoundError (both ValueError)
      ├─ RaySystemError
      │   ├─ SessionError (RuntimeError)     no session: not started, ended, or not ours to join
@@ -74,6 +75,7 @@ __all__ = [
     "CrossLanguageError",
     "GetTimeoutError",
     "LocalRayletDiedError",
+    "NoActorLeftError",
     "NodeDiedError",
     "NotSupportedError",
     "ObjectCorruptedError",
@@ -395,6 +397,10 @@ class ActorUnschedulableError(PlasmidError):
 
 class ActorPlacementGroupRemoved(PlasmidError):
     """The placement group the actor was to live in was removed."""
+
+
+class NoActorLeftError(PlasmidError, RuntimeError):
+    """All actors of a pool have died, or were taken out, while work waits for one."""
 
 
 class ActorAlreadyExistsError(PlasmidError, ValueError):

@@ -57,6 +57,9 @@ class FakeEngine(Engine):
         self.futures[ref].set_result(value)
         return ref
 
+    def is_failed(self, ref: Ref) -> bool:
+        return ref in self.futures and self.futures[ref].exception() is not None
+
     def get_one(self, ref: Ref, timeout: float | None, writable: bool = False) -> Any:
         self.timeouts.append(timeout)
         if ref not in self.futures:

@@ -558,6 +558,11 @@ cdef class Arena:
         """Whether the value is there. One load."""
         return bool(self._is_ready(self.live(), ref))
 
+    def is_failed(self, ObjectRef ref not None):
+        """Whether an error is there in place of a value. One load."""
+        self._own(ref)
+        return _c.pm_state(self.live(), ref.slot) == _c.PM_FAILED
+
     def size_of(self, ObjectRef ref not None):
         """Stored bytes of an object, None while it has no value."""
         cdef _c.pm_view view

@@ -345,6 +345,10 @@ class Engine(ABC):
         is pending is freed as it comes; what is freed stays so."""
 
     @abstractmethod
+    def is_failed(self, ref: ObjectRef) -> bool:
+        """Whether what is there is an error. Does not block."""
+
+    @abstractmethod
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         """The value of `ref`: `get([ref], timeout)[0]`, faster. Arrays are views of the store;
         `writable`: private copy-on-write views.

@@ -168,6 +168,9 @@ class _NotStarted(Engine):
     def free(self, refs: list[ObjectRef]) -> None:
         raise self.error()
 
+    def is_failed(self, ref: ObjectRef) -> bool:
+        raise self.error()
+
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         raise self.error()
 

@@ -252,6 +252,9 @@ class LocalEngine(Engine):
         for ref in refs:
             self._arena.free(ref)
 
+    def is_failed(self, ref: core.ObjectRef) -> bool:
+        return self._arena.is_failed(ref)
+
     def get_one(self, ref: core.ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         value = self._arena.read(ref, writable)
         if value is core.UNSEALED:

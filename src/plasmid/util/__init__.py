@@ -18,11 +18,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from plasmid.actor import list_named_actors
     from plasmid.experimental.tqdm_ray import tqdm
-    from plasmid.util import annotations, check_serialize, debug, scheduling_strategies, state
+    from plasmid.util import (
+        actor_group,
+        actor_pool,
+        annotations,
+        check_serialize,
+        debug,
+        queue,
+        scheduling_strategies,
+        state,
+    )
+    from plasmid.util.actor_group import ActorGroup
+    from plasmid.util.actor_pool import ActorPool
     from plasmid.util.check_serialize import inspect_serializability
     from plasmid.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
 
 __all__ = [
+    "ActorGroup",
+    "ActorPool",
+    "actor_group",
+    "actor_pool",
     "annotations",
     "as_completed",
     "check_serialize",
@@ -39,6 +54,7 @@ __all__ = [
     "map_unordered",
     "placement_group",
     "placement_group_table",
+    "queue",
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
@@ -47,12 +63,15 @@ __all__ = [
 ]
 
 _LATER = {
+    "ActorGroup": ("plasmid.util.actor_group", "ActorGroup"),
+    "ActorPool": ("plasmid.util.actor_pool", "ActorPool"),
     "inspect_serializability": ("plasmid.util.check_serialize", "inspect_serializability"),
     "list_named_actors": ("plasmid.actor", "list_named_actors"),
     "tqdm": ("plasmid.experimental.tqdm_ray", "tqdm"),
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
-    **_later.modules("plasmid.util", "annotations", "check_serialize", "debug"),
+    **_later.modules("plasmid.util", "actor_group", "actor_pool", "annotations", "queue"),
+    **_later.modules("plasmid.util", "check_serialize", "debug"),
     **_later.modules("plasmid.util", "scheduling_strategies", "state"),
 }
 
