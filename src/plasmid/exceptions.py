@@ -27,6 +27,7 @@
      ├─ TaskPlacementGroupRemoved · ActorPlacementGroupRemoved
      ├─ RuntimeEnvSetupError · PendingCallsLimitExceeded
      ├─ NoActorLeftError (RuntimeError)     of a pool, while work waits
+     ├─ PoolTerminatedError (RuntimeError)  before the call began
      ├─ ActorAlreadyExistsError · ActorHandleNotFoundError (both ValueError)
      ├─ RaySystemError
      │   ├─ SessionError (RuntimeError)     no session: not started, ended, or not ours to join
@@ -93,6 +94,7 @@ __all__ = [
     "PendingCallsLimitExceeded",
     "PlasmaObjectNotAvailable",
     "PlasmidError",
+    "PoolTerminatedError",
     "RayActorError",
     "RayCgraphCapacityExceeded",
     "RayChannelError",
@@ -401,6 +403,10 @@ class ActorPlacementGroupRemoved(PlasmidError):
 
 class NoActorLeftError(PlasmidError, RuntimeError):
     """All actors of a pool have died, or were taken out, while work waits for one."""
+
+
+class PoolTerminatedError(PlasmidError, RuntimeError):
+    """The pool of processes that was to run the call was terminated."""
 
 
 class ActorAlreadyExistsError(PlasmidError, ValueError):

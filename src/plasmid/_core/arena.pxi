@@ -619,7 +619,7 @@ cdef class Arena:
         try:
             cause = self._read(obituary.slot, False)
         except Exception as error:
-            cause = error
+            cause = error.with_traceback(None)  # which leads to whoever reads, and the reference
         return _exceptions.ActorDiedError.of(
             name.decode(errors="replace"),
             _ids.of_actor(self.session, obituary.producer).hex(),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         annotations,
         check_serialize,
         debug,
+        multiprocessing,
         queue,
         scheduling_strategies,
         state,
@@ -52,6 +53,7 @@ __all__ = [
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "multiprocessing",
     "placement_group",
     "placement_group_table",
     "queue",
@@ -71,7 +73,7 @@ _LATER = {
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
     **_later.modules("plasmid.util", "actor_group", "actor_pool", "annotations", "queue"),
-    **_later.modules("plasmid.util", "check_serialize", "debug"),
+    **_later.modules("plasmid.util", "check_serialize", "debug", "multiprocessing"),
     **_later.modules("plasmid.util", "scheduling_strategies", "state"),
 }
 
