@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
@@ -52,6 +53,14 @@ def sleep_if_0(x: int) -> int:
     return x
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tracker(session: None) -> Iterator[None]:
+    """The standard library's pools leave a process for good."""
+    yield
+    gc.collect()
+    multiprocessing.resource_tracker._resource_tracker._stop()
+
+
 @pytest.fixture(params=["plasmid", "multiprocessing"])
 def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
     made: Any = Pool if request.param == "plasmid" else multiprocessing.get_context("spawn").Pool
@@ -59,8 +68,6 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield found
     if request.param == "plasmid":
         until(lambda: list_actors() == [], "the pool's processes are gone")
-    else:
-        multiprocessing.resource_tracker._resource_tracker._stop()  # it would be there for good
 
 
 # As the standard library's ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import until
+from support import arena, until
 
 import plasmid
 from plasmid.exceptions import ActorDiedError, GetTimeoutError
@@ -134,15 +134,14 @@ def test_a_reference_arrives_as_its_value_and_arrays_are_not_copied() -> None:
     q = Queue()
     array = np.arange(1_000_000)
     ref = plasmid.put(array)
-    used = plasmid.cluster_resources()["object_store_memory"]
-    before = plasmid.available_resources()["object_store_memory"]
+    before = arena().stats()["heap_used"]
     for _ in range(5):
         q.put(ref)
     for _ in range(5):
         got = q.get()
         assert np.array_equal(got, array)
         assert not got.flags.writeable
-    assert before - plasmid.available_resources()["object_store_memory"] < array.nbytes < used
+    assert arena().stats()["heap_used"] - before < array.nbytes
 
 
 def test_an_interrupted_get_takes_nothing() -> None:
