@@ -52,7 +52,7 @@ pid_t pm__os_process_of(pid_t tid);
  * another's. */
 void pm__os_signal(pid_t pid, uint64_t start_time, int sign);
 void pm__os_signal_main(int sign); /* to this process's main thread */
-int pm__os_eventfd_ring(int fd); /* no harm if it is none any more */
+int pm__os_eventfd_ring(int fd);   /* no harm if it is none any more */
 /* Sleep until one of the two is readable, at most `ns` (-1 = no limit). Empties the eventfd. PM_EINTR */
 int pm__os_poll(int eventfd, int fd, int64_t ns);
 /* Have signal `signum` write a byte 0 to `file`, then one to `bell`, and do nothing else. Once in a

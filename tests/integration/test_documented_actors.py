@@ -1624,6 +1624,75 @@ while items or busy:
 assert results == {i: 2 * i for i in range(20)}
 """
 
+PROGRAMS["a pool of actors"] = """
+import ray
+from ray.util import ActorPool
+
+ray.init(num_cpus=2)
+
+@ray.remote
+class Doubler:
+    def double(self, x):
+        return 2 * x
+
+pool = ActorPool([Doubler.remote(), Doubler.remote()])
+double = lambda actor, x: actor.double.remote(x)
+assert list(pool.map(double, range(8))) == [2 * i for i in range(8)]
+assert sorted(pool.map_unordered(double, range(8))) == [2 * i for i in range(8)]
+assert not pool.has_next() and pool.has_free()
+for i in range(3):
+    pool.submit(double, i)
+assert [pool.get_next() for _ in range(3)] == [0, 2, 4]
+idle = pool.pop_idle()
+assert idle is not None
+pool.push(idle)
+try:
+    pool.get_next()
+except StopIteration:
+    pass
+else:
+    raise SystemExit("there was no next")
+"""
+
+PROGRAMS["a queue between tasks"] = """
+import ray
+from ray.util.queue import Empty, Full, Queue
+
+ray.init(num_cpus=2)
+queue = Queue(maxsize=2)
+queue.put("a")
+queue.put_nowait("b")
+assert queue.full() and queue.qsize() == len(queue) == 2
+for call in (lambda: queue.put_nowait("c"), lambda: queue.put("c", timeout=0.01)):
+    try:
+        call()
+    except Full:
+        continue
+    raise SystemExit("it was full")
+assert [queue.get(), queue.get_nowait()] == ["a", "b"]
+try:
+    queue.get(block=False)
+except Empty:
+    pass
+else:
+    raise SystemExit("it was empty")
+
+@ray.remote
+def produce(queue, n):
+    for i in range(n):
+        queue.put(i)
+
+@ray.remote
+def consume(queue, n):
+    return [queue.get() for _ in range(n)]
+
+produce.remote(queue, 10)
+assert ray.get(consume.remote(queue, 10)) == list(range(10))
+queue.put_nowait_batch([1, 2])
+assert queue.get_nowait_batch(2) == [1, 2]
+queue.shutdown()
+"""
+
 PROGRAMS["calls of one caller run in their order"] = """
 import os, tempfile, time
 import ray

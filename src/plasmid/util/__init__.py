@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         annotations,
         check_serialize,
         debug,
+        iter,
         joblib,
         multiprocessing,
         queue,
@@ -51,6 +52,7 @@ __all__ = [
     "get_node_ip_address",
     "get_placement_group",
     "inspect_serializability",
+    "iter",
     "joblib",
     "list_named_actors",
     "log_once",
@@ -75,8 +77,8 @@ _LATER = {
     **_later.names("plasmid.util.debug", "disable_log_once_globally", "enable_periodic_logging"),
     **_later.names("plasmid.util.debug", "log_once"),
     **_later.modules("plasmid.util", "actor_group", "actor_pool", "annotations", "queue"),
-    **_later.modules("plasmid.util", "check_serialize", "debug", "joblib"),
-    **_later.modules("plasmid.util", "multiprocessing"),
+    **_later.modules("plasmid.util", "check_serialize", "debug", "iter"),
+    **_later.modules("plasmid.util", "joblib", "multiprocessing"),
     **_later.modules("plasmid.util", "scheduling_strategies", "state"),
 }
 
