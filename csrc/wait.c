@@ -211,6 +211,18 @@ static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
     }
 }
 
+bool pm_linger(const pm_arena *a, uint64_t slot, uint64_t ns)
+{
+    uint64_t until = pm__os_now() + ns;
+    while (!is_ready(a, slot)) {
+        if (pm__os_now() >= until || !core_free(a))
+            return false;
+        for (int i = 0; i < 16; i++)
+            pm_cpu_relax();
+    }
+    return true;
+}
+
 static bool is_enough(const pm_arena *a, const uint64_t *slots, uint64_t n, uint64_t need)
 {
     for (uint64_t i = 0; i < n && need > 0; i++)

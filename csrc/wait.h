@@ -49,6 +49,10 @@ static inline bool pm__rung(uint64_t bell)
     return bell != 0;
 }
 
+/* Spin until the entry, which this process holds, is ready: whether it is. At most `ns`, and not beside
+ * as many running tasks as there are cores. For who would have to leave the wait to another thread. */
+bool pm_linger(const pm_arena *a, uint64_t slot, uint64_t ns);
+
 /* Sleep until look(), called under the lock with `what`, returns something else than PM_NOT_YET; it
  * leaves word for whoever changes that to lower `waiter`. Returns what look() did, or as pm_wait(). */
 enum { PM_NOT_YET = 1 };

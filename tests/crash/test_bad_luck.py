@@ -7,6 +7,7 @@ longer; --slow adds seeds and minutes.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -416,3 +417,73 @@ def test_ctrl_c_in_the_midst_of_a_storm_leaves_all_usable(
         killer.join()
     assert interrupted
     licensed_session.arena.check()
+
+
+def put_some() -> None:
+    refs = [plasmid.put(bytes(size)) for size in (1, 1000, 200_000)]
+    assert [len(value) for value in plasmid.get(refs)] == [1, 1000, 200_000]
+
+
+def submit_some() -> None:
+    refs = [add.remote(n, ref) for n, ref in enumerate([1, plasmid.put(2), add.remote(1, 2)])]
+    assert plasmid.get(refs) == [1, 3, 5]
+
+
+def stream_some() -> None:
+    assert [plasmid.get(ref) for ref in count_to.remote(20)] == list(range(20))
+
+
+def call_some() -> None:
+    counter = Counter_.remote()
+    assert plasmid.get([counter.add.remote() for _ in range(5)]) == [1, 2, 3, 4, 5]
+
+
+def await_some() -> None:
+    async def main() -> list[int]:
+        return list(await asyncio.gather(*[add.remote(n, n) for n in range(5)]))
+
+    assert asyncio.run(main()) == [0, 2, 4, 6, 8]
+
+
+def fill_some() -> None:
+    array = plasmid.empty((1000,), dtype="f8")
+    array[:] = 1
+    assert plasmid.get(plasmid.put(array)).sum() == 1000
+
+
+@plasmid.remote
+def count_to(n: int) -> Any:
+    yield from range(n)
+
+
+@plasmid.remote(num_cpus=0)
+class Counter_:
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self) -> int:
+        self.n += 1
+        return self.n
+
+
+# An event loop of Python's that is interrupted as it is made or closed says so.
+@pytest.mark.filterwarnings("ignore:.*never awaited", "ignore:Exception ignored in")
+@pytest.mark.parametrize(
+    "use", [put_some, submit_some, stream_some, call_some, await_some, fill_some]
+)
+def test_ctrl_c_anywhere_leaves_all_usable(session: Processes, use: Callable[[], None]) -> None:
+    use()
+    interrupted = 0
+    for n in range(40):
+        timer = threading.Timer(0.0005 * (n % 40), os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            while timer.is_alive():
+                use()
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            interrupted += 1
+        timer.join()
+        use()
+    assert interrupted >= 35
+    session.arena.check()

@@ -155,6 +155,34 @@ def test_keeper_and_nursery_are_replaced(session: Processes, stop: Any, who: str
         session.await_new_nursery(old)
 
 
+def test_time_limits_are_kept_beside_a_stopped_keeper(
+    session: Processes, meeting: Meeting, stop: Any
+) -> None:
+    """Waits end in time in the program, in tasks, and in actors."""
+
+    @plasmid.remote(num_cpus=0)
+    def try_get(refs: list[Any]) -> bool:
+        try:
+            plasmid.get(refs[0], timeout=0.05)
+        except GetTimeoutError:
+            return True
+        return False
+
+    never = stay.remote(meeting)
+    meeting.next()
+    assert plasmid.get(try_get.remote([never]))
+    for _ in range(3):
+        stop(session.keeper)
+        with pytest.raises(GetTimeoutError):
+            plasmid.get(never, timeout=0.05)
+        assert plasmid.wait([never], timeout=0.05) == ([], [never])
+        assert plasmid.get(try_get.remote([never]), timeout=60)
+        with pytest.raises(TimeoutError):
+            never.future().result(timeout=0.05)
+    meeting.release()
+    plasmid.get(never)
+
+
 def test_shutdown_ends_stopped_processes(session: Processes, meeting: Meeting, stop: Any) -> None:
     stay.remote(meeting)
     stop(meeting.next())

@@ -530,6 +530,46 @@ def started(no_session: None) -> Iterator[str]:
     shell("stop", "--address", address)
 
 
+def test_a_detached_actor_serves_one_program_after_the_other(started: str) -> None:
+    """Whatever becomes of them, and of its own process."""
+    make = """
+        import os, signal, sys, plasmid
+        plasmid.init(address=sys.argv[1], namespace="jobs")
+
+        @plasmid.remote(num_cpus=0, max_restarts=-1)
+        class Count:
+            n = 0
+            def add(self):
+                self.n += 1
+                return self.n, os.getpid()
+
+        count = Count.options(name="count", lifetime="detached").remote()
+        assert plasmid.get(count.add.remote())[0] == 1
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    use = """
+        import os, signal, sys, plasmid
+        plasmid.init(address=sys.argv[1], namespace="jobs")
+        assert plasmid.util.list_named_actors() == ["count"]
+        count = plasmid.get_actor("count")
+        n, pid = plasmid.get(count.add.remote())
+        os.kill(pid, signal.SIGKILL)
+        print(n)
+        """
+    end = """
+        import sys, plasmid
+        plasmid.init(address=sys.argv[1])
+        count = plasmid.get_actor("count", namespace="jobs")
+        print(plasmid.get(count.add.remote())[0])
+        plasmid.kill(count)
+        print(plasmid.util.list_named_actors(all_namespaces=True))
+        """
+    run_program(make, started, status=-9)
+    assert run_program(use, started)[0] == "2\n"
+    assert "count" in shell("actors", "--address", started)
+    assert run_program(end, started)[0] == "1\n[]\n"
+
+
 def test_a_started_session_has_the_resources_it_was_given(no_session: None) -> None:
     given = ("--num-cpus", "1", "--num-gpus", "2", "--resources", '{"license": 1.5}')
     address = shell("start", *given, "--object-store-memory", str(64 << 20)).strip()

@@ -8,6 +8,8 @@ import os
 import sys
 import textwrap
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -675,3 +677,28 @@ def test_the_first_call_of_a_function_by_many_threads_at_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == list(range(8))
+
+
+def test_tasks_of_one_shape_begin_in_the_order_of_their_submission(gate: Gate) -> None:
+    @plasmid.remote(num_cpus=2)
+    def first() -> None:
+        gate.wait()
+
+    @plasmid.remote(num_cpus=2)
+    def begin() -> float:
+        return time.monotonic()
+
+    holds = first.remote()
+    gate.await_arrivals(1)
+    refs = [begin.remote() for _ in range(100)]
+    gate.open()
+    plasmid.get(holds)
+    times = plasmid.get(refs)
+    assert times == sorted(times)
+
+
+def test_one_after_the_other_tasks_stay_on_a_warm_worker() -> None:
+    pid = plasmid.remote(lambda: os.getpid())
+    plasmid.get([pid.remote() for _ in range(10)])
+    pids = Counter(plasmid.get(pid.remote()) for _ in range(50))
+    assert pids.most_common(1)[0][1] >= 40

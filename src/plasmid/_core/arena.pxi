@@ -558,6 +558,16 @@ cdef class Arena:
         """Whether the value is there. One load."""
         return bool(self._is_ready(self.live(), ref))
 
+    def linger(self, ObjectRef ref not None, double seconds):
+        """Whether the value is there, or comes within so short a time. Spins, without the GIL."""
+        cdef const _c.pm_arena *a = self.live()
+        self._own(ref)
+        cdef uint64_t slot = ref.slot
+        cdef bint ready
+        with nogil:
+            ready = _c.pm_linger(a, slot, <uint64_t>(seconds * 1e9))
+        return bool(ready)
+
     def is_failed(self, ObjectRef ref not None):
         """Whether an error is there in place of a value. One load."""
         self._own(ref)

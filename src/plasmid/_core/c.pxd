@@ -373,6 +373,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_submit(
         pm_arena *a, pm_patience how, const pm_task_spec *spec, pm_submission *s, pm_ref *out
     )
+    bint pm_linger(const pm_arena *a, uint64_t slot, uint64_t ns)
     int pm_try_next(pm_arena *a, pm_running *out)
     int pm_next(pm_arena *a, uint64_t deadline, pm_running *out)
     int pm_take_awaited(

@@ -14,12 +14,16 @@ from plasmid._core import core
 _Made: TypeAlias = tuple[Future[Any], Callable[[core.ObjectRef], Any]]
 
 
+LINGER = 100e-6
+"""Seconds that a future's maker looks for its value itself, if nothing else is waited for."""
+
+
 class Futures:
     """Completes futures as their references get values.
 
-    Processes and threads: `future` may be called from any thread and does not block. The thread
-    lives while there are futures without a value, and sleeps in one wait for all of them. What a
-    future's callbacks do, they do in that thread.
+    Processes and threads: `future` may be called from any thread and does not block, but for LINGER
+    seconds. The thread lives while there are futures without a value, and sleeps in one wait for
+    all of them. What a future's callbacks do, they do in that thread.
     """
 
     def __init__(
@@ -57,7 +61,8 @@ class Futures:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         made = future, read
-        if self._arena.is_ready(ref):
+        # What comes at once costs no change of threads: 30 us in place of 300 from task to task.
+        if self._arena.is_ready(ref) or (not self._waiting and self._arena.linger(ref, LINGER)):
             self._complete(ref, [made])
             return future
         with self._lock:
