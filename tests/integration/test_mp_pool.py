@@ -330,6 +330,29 @@ def test_a_callback_that_raises_is_shown_and_harms_nothing(
     shown.clear()
 
 
+def test_callbacks_come_one_at_a_time() -> None:
+    inside = threading.Lock()
+    told = []
+
+    def tell(value: int) -> None:
+        assert inside.acquire(blocking=False)
+        time.sleep(0.001)
+        told.append(value)
+        inside.release()
+
+    with Pool(2) as pool:
+        results = [pool.apply_async(square, (x,), callback=tell) for x in range(50)]
+        for result in results:
+            result.wait()
+        until(lambda: len(told) == 50, "all were told")
+
+
+def test_a_large_map() -> None:
+    with Pool(2) as pool:
+        assert sum(pool.map(square, range(100_000))) == sum(x * x for x in range(100_000))
+        assert sum(pool.imap_unordered(square, range(100_000), chunksize=500)) > 0
+
+
 def test_a_pool_that_nobody_has_any_more_ends() -> None:
     pool = Pool(2)
     assert pool.apply(square, (2,)) == 4

@@ -172,3 +172,5 @@ class _Member:
             self._replace(crew)
             for job, _ in left:
                 self._begin(job)
+            if crew.broken is not None:  # meanwhile: its kill was of the one before
+                kill(self.actor)

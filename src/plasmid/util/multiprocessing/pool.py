@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import lru_cache, partial
@@ -68,6 +69,7 @@ class Pool:
         cls = remote(_Process).options(**options)
         make = partial(cls.remote, initializer, tuple(initargs))
         self._crew = Crew(make, processes, maxtasksperchild)
+        self._telling = threading.Lock()
         self._is_open = True
         weakref.finalize(self, self._crew.end)
 
@@ -88,7 +90,7 @@ class Pool:
         error_callback: Callback = None,
     ) -> AsyncResult:
         """The same without blocking."""
-        result = AsyncResult(1, lambda chunks: chunks[0], callback, error_callback)
+        result = AsyncResult(1, lambda chunks: chunks[0], callback, error_callback, self._telling)
         given = _function(func), tuple(args or ()), dict(kwds or {})
         self._put(Job("call", given, partial(result.settle, 0)))
         return result
@@ -192,7 +194,7 @@ class Pool:
         _check_count("chunksize", chunksize)
         self._check_open()
         chunks = list(_cut(items, chunksize))
-        result = AsyncResult(len(chunks), flat, callback, error_callback)
+        result = AsyncResult(len(chunks), flat, callback, error_callback, self._telling)
         function = [api.put(_function(func))]
         for index, chunk in enumerate(chunks):
             self._put(Job("map", (function, chunk, star), partial(result.settle, index)))

@@ -26,12 +26,14 @@ class AsyncResult:
         join: Callable[[list[Any]], Any],
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
+        telling: threading.Lock,
     ) -> None:
         self._chunks: list[Any] = [None] * chunks
         self._missing = chunks
         self._join = join
         self._callback = callback
         self._error_callback = error_callback
+        self._telling = telling  # held while one of the pool's callbacks runs
         self._error: BaseException | None = None
         self._value: Any = None
         self._over = threading.Event()
@@ -82,11 +84,12 @@ class AsyncResult:
             self._value = self._join(self._chunks)
         self._chunks = []
         self._over.set()
+        callback: Any = self._callback if self._error is None else self._error_callback
+        if callback is None:
+            return
         try:
-            if self._error is None and self._callback is not None:
-                self._callback(self._value)
-            if self._error is not None and self._error_callback is not None:
-                self._error_callback(self._error)
+            with self._telling:
+                callback(self._value if self._error is None else self._error)
         except BaseException:  # shown, as of a thread: the thread goes on with other calls
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))
 
