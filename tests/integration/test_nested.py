@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import STORE, Gate, arena, until
+from support import STORE, Gate, arena, run_program, until
 
 import plasmid
 from plasmid.runtime.limits import most_workers, utmost_workers
@@ -286,3 +286,30 @@ def test_the_pool_shrinks_when_there_is_nothing_to_do() -> None:
     assert arena().stats()["workers"] > arena().cpu_total
     until(lambda: arena().stats()["workers"] == arena().cpu_total, "as many workers as CPUs")
     assert plasmid.get(fib.remote(8)) == 21
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_that_nothing_can_go_on_any_more_is_told(no_session: None) -> None:
+    out, err = run_program(
+        """
+        import plasmid
+        plasmid.init(num_cpus=1)
+
+        @plasmid.remote
+        async def down(depth):
+            return 0 if depth == 0 else await down.remote(depth - 1) + 1
+
+        ref = down.remote(200)
+        try:
+            plasmid.get(ref, timeout=40)
+        except plasmid.exceptions.GetTimeoutError:
+            plasmid.cancel(ref)
+        try:
+            plasmid.get(ref, timeout=40)
+        except plasmid.exceptions.TaskCancelledError:
+            print("cancelled")
+        """
+    )
+    assert out.endswith("cancelled\n")
+    assert "nothing goes on by itself" in out + err

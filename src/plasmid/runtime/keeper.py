@@ -128,6 +128,7 @@ class Keeper:
         self._most_workers = most_workers(arena.cpu_total)
         self._utmost_workers = utmost_workers(arena.cpu_total)
         self._stall = Stall()
+        self._has_told_stall = False
         self._nursery: _Nursery | None = None
         self._bare = False  # the next nursery preloads nothing
         self._asked = 0  # workers that the nursery was asked for and has not answered about
@@ -387,17 +388,31 @@ class Keeper:
         coming = starting + self._asked
         count = self._arena.workers_wanted(self._most_workers) - coming
         have = self._arena.stats()["workers"] + coming
-        if self._most_workers <= have < self._utmost_workers:
-            if self._stall.lasts(self._arena.stall()):
-                count = min(have // 4, self._utmost_workers - have)
-        else:
+        if have < self._most_workers or self._has_told_stall:
             self._stall.lasts(None)
+        elif self._stall.lasts(self._arena.stall()):
+            count = min(have // 4, self._utmost_workers - have)
+            if count == 0:
+                self._tell_stall(have)
         if count > 0 and self._nursery:
             try:
                 self._nursery.control.send(b"%d" % count)
                 self._asked += count
             except OSError:
                 pass  # busy, and will answer; or dead, and SIGCHLD comes: both bring us back here
+
+    def _tell_stall(self, have: int) -> None:
+        """Once a session: it goes on only if a wait ends by its time limit, or is cancelled."""
+        self._has_told_stall = True
+        print(
+            f"plasmid: all {have} workers, as many as {self._arena.cpu_total:g} CPUs may have, "
+            "wait for queued tasks that none of them can run, as it waits below an event loop, in "
+            "a thread, or with an alarm set: nothing goes on by itself. More CPUs raise the bound "
+            "(init(num_cpus=)); tasks that wait in get() run what they wait for themselves, to any "
+            "depth; cancel() ends a task that waits.",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _start_nursery(self) -> None:
         try:
