@@ -535,6 +535,52 @@ TEST(death_in_the_cancel_of_a_queued_task)
     pm_close(w.a);
 }
 
+/* A task that runs here, with kids: some are queued, each third waits for the one before it. */
+enum { KIDS = 6 };
+static pm_running root;
+
+static void before_tree(world *w)
+{
+    pm_ref *r = w->b->refs;
+    submit(w, NULL, 0, 1, 0, &r[0]);
+    CHECK(take(w, &root));
+    for (int i = 1; i <= KIDS; i++)
+        r[i] = i % 3 == 0 ? submit_after(w, r[i - 1]) : submit_one(w);
+}
+
+static void act_cancel_tree(world *w)
+{
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    cancel(w, w->b->refs[0], PM_CANCEL_TREE);
+}
+
+/* What a dead canceller has left out another one does. */
+static void after_tree(world *w, bool died)
+{
+    pm_ref *r = w->b->refs;
+    if (died)
+        cancel(w, r[0], PM_CANCEL_TREE);
+    clean(w);
+    CHECK(pm_cancel_asked(w->a, root.task));
+    for (int i = 1; i <= KIDS; i++) {
+        CHECK(is_cancelled(w, r[i], false));
+        drop(w, r[i]);
+    }
+    DO(pm_cancel_tell(w->a, PM_WAIT, root.task));
+    finish(w, &root);
+    CHECK(run_all(w) == 0);
+    drop(w, r[0]);
+}
+
+TEST(death_in_the_cancel_of_a_tree)
+{
+    world w = world_new();
+    ignore_signals();
+    crash_sweep(&w,
+                &(operation){.before = before_tree, .act = act_cancel_tree, .after = after_tree});
+    pm_close(w.a);
+}
+
 static void before_cancelled(world *w)
 {
     before_waiting(w);
