@@ -699,6 +699,8 @@ def test_tasks_of_one_shape_begin_in_the_order_of_their_submission(gate: Gate) -
 
 def test_one_after_the_other_tasks_stay_on_a_warm_worker() -> None:
     pid = plasmid.remote(lambda: os.getpid())
-    plasmid.get([pid.remote() for _ in range(10)])
-    pids = Counter(plasmid.get(pid.remote()) for _ in range(50))
-    assert pids.most_common(1)[0][1] >= 40
+    pids = Counter()
+    for _ in range(50):
+        until(lambda: arena().stats()["idle"] == 2, "both are idle")
+        pids[plasmid.get(pid.remote())] += 1
+    assert pids.most_common(1)[0][1] >= 45
