@@ -6,7 +6,7 @@
 
 enum {
     NONE_NEEDED = -1000, /* beside the PM_E* codes */
-    SPIN_MAX_NS = 50000,
+    SPIN_MAX_NS = 100000,
     SPIN_MIN_NS = 1000,
     /* from the wake to running again, at most: 40 us are common on a virtual machine, up to 90 seen */
     WAKE_NS = 100000,
