@@ -1,4 +1,4 @@
-"""plasmid: Ray's objects and tasks on one machine, on shared memory. `import plasmid as ray` and
+"""plasmid: Ray's objects, tasks and actors on one machine, on shared memory. `import plasmid as ray` and
 the program runs."""
 
 from __future__ import annotations

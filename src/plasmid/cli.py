@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="plasmid", description="Objects and tasks shared by the processes of one machine."
+        prog="plasmid",
+        description="Objects, tasks and actors shared by the processes of one machine.",
     )
     parser.add_argument("--version", action="version", version=f"plasmid {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
