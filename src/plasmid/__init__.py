@@ -1,5 +1,5 @@
-"""plasmid: Ray's objects, tasks and actors on one machine, on shared memory. `import plasmid as ray` and
-the program runs."""
+"""plasmid: Ray's objects, tasks and actors on one machine, on shared memory. `import plasmid as
+ray` and the program runs."""
 
 from __future__ import annotations
 
