@@ -7,7 +7,7 @@
  *   window.h  mappings of one object, for writing   survey.h  objects and tasks, one by one
  *   stream.h  what a task yields                    group.h   placement groups
  *   guard.h   the thread that keeps the keeper alive
- *   actor.h   actors
+ *   actor.h   actors                                relay.h   their bell, for event loops
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
