@@ -700,7 +700,7 @@ def test_tasks_of_one_shape_begin_in_the_order_of_their_submission(gate: Gate) -
 def test_one_after_the_other_tasks_stay_on_a_warm_worker() -> None:
     pid = plasmid.remote(lambda: os.getpid())
     pids = Counter()
-    for _ in range(50):
+    for _ in range(20):
         until(lambda: arena().stats()["idle"] == 2, "both are idle")
         pids[plasmid.get(pid.remote())] += 1
-    assert pids.most_common(1)[0][1] >= 45
+    assert pids.most_common(1)[0][1] >= 18
