@@ -164,9 +164,40 @@ def test_a_dead_actor_leaves_the_pool() -> None:
     assert pool.get_next() == 18
 
 
+def nope(actor: Any, value: int) -> Any:
+    return actor.nope.remote(value)
+
+
 def test_a_call_that_cannot_be_made_costs_no_actor() -> None:
     pool = pool_of(1)
     with pytest.raises(AttributeError):
-        pool.submit(lambda actor, value: actor.nope.remote(value), 1)
+        pool.submit(nope, 1)
     assert not pool.has_next()
+    pool.submit(double, 2)
+    assert pool.get_next() == 4
     assert list(pool.map(double, [1])) == [2]
+
+
+@pytest.mark.parametrize("take", ["get_next", "get_next_unordered"])
+def test_one_that_had_to_wait_raises_in_place_of_its_result(take: str) -> None:
+    pool = pool_of(1)
+    for fn, value in [(double, 1), (nope, 2), (double, 3)]:
+        pool.submit(fn, value)
+    results = []
+    while pool.has_next():
+        try:
+            results.append(getattr(pool, take)())
+        except AttributeError as error:
+            results.append("nope" in str(error))
+    assert sorted(results) == [True, 2, 6]
+    assert pool.has_free()
+
+
+@pytest.mark.parametrize("returned", [None, 5, [], [1]])
+def test_what_is_no_call_is_refused_and_costs_no_actor(returned: Any) -> None:
+    pool = pool_of(1)
+    with pytest.raises(TypeError, match="what a call of the actor returned"):
+        pool.submit(lambda actor, value: returned, 1)
+    pool.submit(double, 1)
+    assert pool.get_next() == 2
+    assert pool.has_free()

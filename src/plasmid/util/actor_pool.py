@@ -53,12 +53,19 @@ class ActorPool:
 
     def submit(self, fn: Callable[[Any, Any], Any], value: Any) -> None:
         """Have `fn(actor, value)` called with a free actor, now or when there is one. Does not
-        block."""
-        self._queue.append((self._submitted, (fn, value)))
-        self._submitted += 1
+        block.
+
+        What `fn` raises is raised here if it is called now, and nothing is submitted; else in place
+        of its result. TypeError if it does not return the references of a call.
+        """
         if not self._idle:
             self._release(timeout=0)
         self._start()
+        if self._idle:  # so nothing is queued
+            self._call(self._submitted, fn, value)
+        else:
+            self._queue.append((self._submitted, (fn, value)))
+        self._submitted += 1
 
     def has_next(self) -> bool:
         """Whether there is a result to get, or will be."""
@@ -128,16 +135,29 @@ class ActorPool:
     def _start(self) -> None:
         """Give queued work to free actors."""
         while self._queue and self._idle:
-            number, (fn, value) = self._queue.popleft()
-            actor = self._idle.pop()
+            number, (fn, value) = self._queue[0]
             try:
-                result = fn(actor, value)
-            except BaseException:
-                self._idle.append(actor)
-                raise
-            self._results[number] = result
+                self._call(number, fn, value)
+            except Exception as error:  # whoever asks for this result is to get it, nobody else
+                self._results[number] = _NotMade(error)
+            self._queue.popleft()  # not if it was interrupted
+
+    def _call(self, number: int, fn: Callable[[Any, Any], Any], value: Any) -> None:
+        actor = self._idle.pop()
+        try:
+            result = fn(actor, value)
             # All results of one call come at once.
-            self._busy[result[0] if isinstance(result, list) else result] = actor, number
+            ref = result[0] if isinstance(result, list) and result else result
+            if type(ref) is not current.get_engine().ref_type:
+                raise TypeError(
+                    "ActorPool: fn(actor, value) must return what a call of the actor returned, "
+                    f"not {result!r}"
+                )
+        except BaseException:
+            self._idle.append(actor)
+            raise
+        self._results[number] = result
+        self._busy[ref] = actor, number
 
     def _release(self, timeout: float | None) -> None:
         """Wait for a call to end; the actors of all that have are free again."""
@@ -175,12 +195,22 @@ class ActorPool:
 
     def _take(self, number: int) -> Any:
         self._next = max(self._next, number + 1)
-        return api.get(self._results.pop(number))
+        result = self._results.pop(number)
+        if isinstance(result, _NotMade):
+            raise result.error
+        return api.get(result)
 
     def _give_up(self, number: int) -> None:
         self._results.pop(number, None)
         self._queue = deque(each for each in self._queue if each[0] != number)
         self._next = number + 1
+
+
+class _NotMade:
+    """The place of a result whose call could not be made."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 def _has_died(ref: Any) -> bool:
