@@ -332,6 +332,17 @@ static bool is_bare(const pm_arena *a, uint64_t task, uint64_t i)
     return i < t->nrets.v && pm__is_bare(a, pm__task_ret(a, t, i)->v >> 1);
 }
 
+bool pm_is_awaited(const pm_arena *a, uint64_t task)
+{
+    const pm_task_shm *t = pm__task(a, task - 1);
+    for (uint64_t i = 0; i < t->nrets.v; i++) {
+        const pm_entry_shm *e = pm__entry(a, (pm__task_ret(a, t, i)->v >> 1) - 1);
+        if (*(const volatile uint64_t *)&e->refs.v > 1)
+            return true;
+    }
+    return false;
+}
+
 static void describe(const pm_arena *a, uint64_t task, pm_running *out)
 {
     const pm_task_shm *t = pm__task(a, task - 1);

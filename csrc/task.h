@@ -144,6 +144,10 @@ int pm_dismiss_myself(pm_arena *a, pm_patience how);
  * for may need one beyond the cap: none of those that suit would ever come if all wait like that. */
 int pm_workers_wanted(pm_arena *a, pm_patience how, uint64_t cap, uint64_t *wanted);
 
+/* Whether anybody but this task of ours has a result of it, or will be able to take one. A hint,
+ * without the lock: who holds it may be about to die. */
+bool pm_is_awaited(const pm_arena *a, uint64_t task);
+
 /* PM_OK if no task goes on though a queued one fits: all workers are at tasks, and none of these has
  * CPU. *moved: grows with each task that leaves a queue. PM_ENOTFOUND: it is not so. */
 int pm_stall(pm_arena *a, pm_patience how, uint64_t *moved);

@@ -607,6 +607,19 @@ TEST(results_of_a_failed_submit_never_become_visible)
     close_clean(&w, then);
 }
 
+TEST(task_is_awaited_as_long_as_anybody_has_a_result_of_it)
+{
+    world w = world_new();
+    pm_stats then = stats(&w);
+    pm_running t;
+    pm_ref out = submit_one(&w);
+    CHECK(take(&w, &t) && pm_is_awaited(w.a, t.task));
+    drop(&w, out);
+    CHECK(!pm_is_awaited(w.a, t.task));
+    finish(&w, &t);
+    close_clean(&w, then);
+}
+
 TEST(results_dropped_before_the_end_are_freed_with_the_task)
 {
     world w = world_new();

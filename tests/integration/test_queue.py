@@ -7,6 +7,8 @@ import os
 import queue
 import signal
 import threading
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from support import arena, until
 
 import plasmid
-from plasmid.exceptions import ActorDiedError, GetTimeoutError
+from plasmid.exceptions import ActorDiedError, GetTimeoutError, WorkerCrashedError
 from plasmid.util.queue import Empty, Full, Queue
 from plasmid.util.state import list_actors
 
@@ -153,6 +155,64 @@ def test_an_interrupted_get_takes_nothing() -> None:
     until(lambda: list_actors(detail=True)[0].pending_calls == 0, "the call is still there")
     q.put(1)
     assert q.get(timeout=60) == 1
+
+
+def test_a_coroutine_that_is_cancelled_takes_and_adds_nothing() -> None:
+    async def in_vain(call: Coroutine[Any, Any, Any]) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call, 0.1)
+
+    q = Queue(maxsize=1)
+    asyncio.run(in_vain(q.get_async()))
+    q.put(1)
+    asyncio.run(in_vain(q.put_async(2)))
+    assert q.get(timeout=60) == 1
+    until(lambda: list_actors(detail=True)[0].pending_calls == 0, "a call is still there")
+    assert q.empty()
+
+
+def test_nothing_is_lost_to_coroutines_that_are_cancelled_at_any_time() -> None:
+    async def take(q: Queue, number: int) -> list[int]:
+        taken: list[int] = []
+        patience = 0.0
+        while len(taken) < number:
+            patience = (patience + 0.0003) % 0.003
+            task = asyncio.ensure_future(q.get_async())
+            await asyncio.sleep(patience)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                taken.append(await task)
+        return taken
+
+    q = Queue()
+    for item in range(100):
+        q.put(item)
+    assert sorted(asyncio.run(take(q, 100))) == list(range(100))
+    assert q.empty()
+
+
+@plasmid.remote(max_retries=0)
+def get_one(q: Queue, pids: Queue) -> Any:
+    pids.put(os.getpid())
+    return q.get()
+
+
+def test_nothing_is_taken_for_who_died_while_it_waited() -> None:
+    q, pids = Queue(), Queue()
+    dead = get_one.remote(q, pids)
+    pid = pids.get(timeout=60)
+    # Its call is there, first in the line: then it dies, and another one waits behind it.
+    until(lambda: sum(each.pending_calls for each in list_actors(detail=True)) == 1, "no call")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerCrashedError):
+        plasmid.get(dead, timeout=60)
+    alive = get_one.remote(q, pids)
+    pids.get(timeout=60)
+    q.put(1)
+    assert plasmid.get(alive, timeout=60) == 1
+    q.put(2)
+    assert q.get(timeout=60) == 2
+    assert q.empty()
 
 
 def test_it_ends_with_its_last_copy_and_by_shutdown() -> None:

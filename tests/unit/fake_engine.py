@@ -60,6 +60,9 @@ class FakeEngine(Engine):
     def is_failed(self, ref: Ref) -> bool:
         return ref in self.futures and self.futures[ref].exception() is not None
 
+    def is_awaited(self) -> bool:
+        return False
+
     def get_one(self, ref: Ref, timeout: float | None, writable: bool = False) -> Any:
         self.timeouts.append(timeout)
         if ref not in self.futures:

@@ -420,6 +420,7 @@ cdef extern from "plasmid.h" nogil:
 
     void pm__call_watcher(pm_arena *a)
     int pm_cancel(pm_arena *a, uint64_t slot, unsigned way)
+    bint pm_is_awaited(const pm_arena *a, uint64_t task)
     bint pm_cancel_asked(const pm_arena *a, uint64_t task)
 
     ctypedef struct pm_actor_info:

@@ -353,6 +353,11 @@ cdef class Running:
         check(rc, "take a CPU back")
 
     @property
+    def is_awaited(self):
+        """Whether anybody has a reference to a result of it. A hint, and free."""
+        return self._t.task != 0 and _c.pm_is_awaited(self._arena.live(), self._t.task)
+
+    @property
     def is_asked_to_end(self):
         """Whether it was cancelled and has not been told. A hint, and free."""
         return self._t.task != 0 and _c.pm_cancel_asked(self._arena._a, self._t.task)

@@ -349,6 +349,11 @@ class Engine(ABC):
         """Whether what is there is an error. Does not block."""
 
     @abstractmethod
+    def is_awaited(self) -> bool:
+        """Whether anybody has a reference to a result of the task, or call, that this is asked in.
+        Does not block."""
+
+    @abstractmethod
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         """The value of `ref`: `get([ref], timeout)[0]`, faster. Arrays are views of the store;
         `writable`: private copy-on-write views.

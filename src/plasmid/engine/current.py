@@ -171,6 +171,9 @@ class _NotStarted(Engine):
     def is_failed(self, ref: ObjectRef) -> bool:
         raise self.error()
 
+    def is_awaited(self) -> bool:
+        raise self.error()
+
     def get_one(self, ref: ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         raise self.error()
 

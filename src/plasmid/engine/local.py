@@ -255,6 +255,10 @@ class LocalEngine(Engine):
     def is_failed(self, ref: core.ObjectRef) -> bool:
         return self._arena.is_failed(ref)
 
+    def is_awaited(self) -> bool:
+        task = current_task()
+        return task is not None and task.core.is_awaited
+
     def get_one(self, ref: core.ObjectRef, timeout: float | None, writable: bool = False) -> Any:
         value = self._arena.read(ref, writable)
         if value is core.UNSEALED:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import plasmid
 from plasmid import actor, api
+from plasmid.engine import current
 from plasmid.remote import remote
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -34,7 +37,8 @@ class Queue:
     long as one of them, or as its actor is told to. `actor` is the actor's handle.
 
     Processes and threads: any may use it. Each call is a call of the actor, some 20 us; large
-    arrays pass through without a copy. An item that was taken for somebody who has died is lost.
+    arrays pass through without a copy. Nothing is taken for who was interrupted, cancelled, or dead
+    when there was an item; lost is what was on its way to who died then.
     """
 
     def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None) -> None:
@@ -65,7 +69,12 @@ class Queue:
         Blocks until there is room, at most `timeout` seconds: Full, as without `block` if there is
         none now. ValueError for a negative timeout, ActorDiedError.
         """
-        _finish(self.actor.put.remote(item, _patience(block, timeout)))
+        call = self.actor.put.remote(item, _patience(block, timeout))
+        try:
+            api.get(call)
+        except BaseException:
+            self._withdraw(call)
+            raise
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the oldest item.
@@ -73,15 +82,30 @@ class Queue:
         Blocks until there is one, at most `timeout` seconds: Empty, as without `block` if there is
         none now. ValueError for a negative timeout, ActorDiedError.
         """
-        return _finish(self.actor.get.remote(_patience(block, timeout)))
+        call = self.actor.get.remote(_patience(block, timeout))
+        try:
+            return api.get(call)
+        except BaseException:
+            self._withdraw(call, taken=True)
+            raise
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """The same for coroutines."""
-        await self.actor.put.remote(item, _patience(block, timeout))
+        call = self.actor.put.remote(item, _patience(block, timeout))
+        try:
+            await call
+        except BaseException:
+            self._withdraw(call)
+            raise
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
         """The same for coroutines."""
-        return await self.actor.get.remote(_patience(block, timeout))
+        call = self.actor.get.remote(_patience(block, timeout))
+        try:
+            return await call
+        except BaseException:
+            self._withdraw(call, taken=True)
+            raise
 
     def put_nowait(self, item: Any) -> None:
         """`put(item, block=False)`"""
@@ -118,6 +142,16 @@ class Queue:
                 return
         actor.kill(self.actor)
 
+    def _withdraw(self, call: Any, taken: bool = False) -> None:
+        """After an exception: a call that has not ended is not to do anything, as nobody waits for
+        it any more. What it has taken all the same goes back; if nothing, `put_back` lacks its
+        argument and is not run."""
+        if current.get_engine().is_failed(call):
+            return
+        api.cancel(call)
+        if taken:
+            self.actor.put_back.remote(call)
+
 
 def _patience(block: bool, timeout: float | None) -> float | None:
     if not block:
@@ -127,52 +161,96 @@ def _patience(block: bool, timeout: float | None) -> float | None:
     return timeout
 
 
-def _finish(call: Any) -> Any:
-    """The result; a call that nobody waits for any more is cancelled, and takes no item."""
-    try:
-        return api.get(call)
-    except BaseException:
-        if not api.wait([call], timeout=0)[0]:
-            api.cancel(call)
-        raise
-
-
 class _Items:
-    """The actor of a queue. timeout: 0 = do not wait, None = for ever."""
+    """The actor of a queue. timeout: 0 = do not wait, None = for ever.
+
+    Who waits is in a line and looks again when its turn comes. Who leaves without having used its
+    turn gives it to the next. What an item is taken for is looked at last, with no `await` between.
+    """
 
     def __init__(self, maxsize: int) -> None:
-        self._items: asyncio.Queue[Any] = asyncio.Queue(maxsize)
+        self._most = maxsize
+        self._items: deque[Any] = deque()
+        self._takers: deque[asyncio.Future[None]] = deque()
+        self._givers: deque[asyncio.Future[None]] = deque()
 
     async def qsize(self) -> int:
-        return self._items.qsize()
+        return len(self._items)
 
     async def put(self, item: Any, timeout: float | None) -> None:
-        try:
-            if timeout == 0:
-                self._items.put_nowait(item)
-            else:
-                async with asyncio.timeout(timeout):
-                    await self._items.put(item)
-        except (asyncio.QueueFull, TimeoutError):
-            raise Full(f"the queue has {self._items.qsize()} items, as many as it may") from None
+        if not await _come_true(self._has_room, self._givers, timeout):
+            raise Full(f"the queue has {len(self._items)} items, as many as it may")
+        self._items.append(item)
+        _wake(self._takers)
 
     async def get(self, timeout: float | None) -> Any:
-        try:
-            if timeout == 0:
-                return self._items.get_nowait()
-            async with asyncio.timeout(timeout):
-                return await self._items.get()
-        except (asyncio.QueueEmpty, TimeoutError):
-            raise Empty("the queue has no item") from None
+        if not await _come_true(self._has_items, self._takers, timeout):
+            raise Empty("the queue has no item")
+        if not current.engine.is_awaited():
+            _wake(self._takers)
+            raise Empty("nobody waits for the item any more")
+        item = self._items.popleft()
+        _wake(self._givers)
+        return item
+
+    async def put_back(self, item: Any) -> None:
+        self._items.appendleft(item)  # where there may be no room: it was here before
+        _wake(self._takers)
 
     async def put_batch(self, items: list[Any]) -> None:
-        most, now = self._items.maxsize, self._items.qsize()
-        if 0 < most < now + len(items):
-            raise Full(f"{len(items)} items do not fit into a queue that has {now} of {most}")
-        for item in items:
-            self._items.put_nowait(item)
+        now = len(self._items)
+        if 0 < self._most < now + len(items):
+            raise Full(f"{len(items)} items do not fit into a queue that has {now} of {self._most}")
+        self._items += items
+        for _ in items:
+            _wake(self._takers)
 
     async def get_batch(self, number: int) -> list[Any]:
-        if number > self._items.qsize():
-            raise Empty(f"the queue has {self._items.qsize()} items, not {number}")
-        return [self._items.get_nowait() for _ in range(number)]
+        if number > len(self._items):
+            raise Empty(f"the queue has {len(self._items)} items, not {number}")
+        taken = [self._items.popleft() for _ in range(number)]
+        for _ in taken:
+            _wake(self._givers)
+        return taken
+
+    def _has_items(self) -> bool:
+        return bool(self._items)
+
+    def _has_room(self) -> bool:
+        return not 0 < self._most <= len(self._items)
+
+
+async def _come_true(
+    condition: Callable[[], bool], line: deque[asyncio.Future[None]], timeout: float | None
+) -> bool:
+    """Whether the condition holds, now or in time, and the call was not cancelled meanwhile."""
+    if timeout == 0 or condition():
+        return condition()
+    try:
+        async with asyncio.timeout(timeout):
+            while not condition():
+                turn = asyncio.get_running_loop().create_future()
+                line.append(turn)
+                try:
+                    await turn
+                except BaseException:
+                    if turn.cancelled():
+                        line.remove(turn)
+                    else:  # it had come
+                        _wake(line)
+                    raise
+                if plasmid.get_runtime_context().is_canceled():  # and is about to be told
+                    _wake(line)
+                    return False
+    except TimeoutError:
+        return False
+    return True
+
+
+def _wake(line: deque[asyncio.Future[None]]) -> None:
+    """It is the turn of the first in the line, which leaves it."""
+    while line:
+        turn = line.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return
