@@ -113,8 +113,10 @@ def test_for_each_with_tasks() -> None:
         found = list(it)
         assert sorted(x for x, _ in found) == list(range(8))
         assert len({pid for _, pid in found}) >= 2
+    all_at_once = sharded.from_range(8, 1).gather_sync().for_each(lambda x: x, max_concurrency=0)
+    assert sorted(all_at_once) == list(range(8))
     with pytest.raises(ValueError, match="max_concurrency"):
-        sharded.from_range(1).for_each(slow, max_concurrency=0)
+        sharded.from_range(1).for_each(slow, max_concurrency=-1)
 
 
 def test_shuffles_lose_nothing_and_repeat_with_their_seed() -> None:
@@ -172,6 +174,14 @@ def test_unions_and_choices() -> None:
     assert list(a.union(b, round_robin_weights=[2, "*"])) == [1, 2, 4, 5, 6, 3]  # type: ignore[list-item]
 
 
+def test_weights_of_less_than_one_and_without_end() -> None:
+    a, b = of([1, 2, 3, 4]).gather_sync(), of([5, 6, 7, 8]).gather_sync()
+    assert list(a.union(b, round_robin_weights=[1, 0.5])) == [1, 2, 5, 3, 4, 6, 7, 8]
+    a, b = sharded.from_range(2, 1, repeat=True).gather_sync(), of([5]).gather_sync()
+    weights: Any = ["*", 1]
+    assert 5 in a.union(b, round_robin_weights=weights).take(200)
+
+
 def test_copies_read_on_their_own() -> None:
     first, second = sharded.from_range(5, 1).gather_sync().duplicate(2)
     assert first.take(3) == [0, 1, 2]
@@ -213,6 +223,12 @@ def test_what_cannot_be_is_refused() -> None:
         iter(it)
     for bad, kind in (
         (lambda: it.select_shards([5]), ValueError),
+        (lambda: it.select_shards([-1]), ValueError),
+        (lambda: it.select_shards([]), ValueError),
+        (lambda: sharded.from_items([1], 0), ValueError),
+        (lambda: sharded.from_range(1, 0), ValueError),
+        (lambda: it.batch(0), ValueError),
+        (lambda: it.gather_sync().union(it.gather_sync(), round_robin_weights=[1, 0]), ValueError),
         (lambda: it.get_shard(2), ValueError),
         (lambda: it.get_shard(-1), ValueError),
         (lambda: it.gather_async(num_async=0), ValueError),

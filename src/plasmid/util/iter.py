@@ -32,18 +32,23 @@ __all__ = [
 ]
 
 _Self = TypeVar("_Self", bound="_Steps")
+_A_TURN = 100
+"""Items of an iterator whose weight is "*" before others have their turn."""
+
 Transform: TypeAlias = Callable[["LocalIterator"], "LocalIterator"]
 
 
 def from_items(items: list[Any], num_shards: int = 2, repeat: bool = False) -> ParallelIterator:
     """The items dealt out to so many shards: item i is in shard i % num_shards. repeat: again and
-    again, without end."""
+    again, without end. ValueError unless num_shards is positive."""
+    _check_positive("from_items", "num_shards", num_shards)
     shards = [items[start::num_shards] for start in range(num_shards)]
     return from_iterators(shards, repeat, f"from_items[{len(items)}, {num_shards}]")
 
 
 def from_range(n: int, num_shards: int = 2, repeat: bool = False) -> ParallelIterator:
-    """0 to n - 1, each shard with a range of them."""
+    """0 to n - 1, each shard with a range of them. ValueError unless num_shards is positive."""
+    _check_positive("from_range", "num_shards", num_shards)
     bounds = [n * shard // num_shards for shard in range(num_shards + 1)]
     ranges = [range(*each) for each in pairwise(bounds)]
     return from_iterators(ranges, repeat, f"from_range[{n}, {num_shards}]")
@@ -85,10 +90,10 @@ class _Steps:
         max_concurrency: int = 1,
         resources: dict[str, Any] | None = None,
     ) -> _Self:
-        """`fn(item)` of each. With max_concurrency > 1 as so many tasks at a time, in the order in
-        which they end; `resources` are options of the tasks."""
-        if max_concurrency < 1:
-            raise ValueError(f"for_each: max_concurrency must be positive, not {max_concurrency}")
+        """`fn(item)` of each. With max_concurrency > 1 as so many tasks at a time, 0: all at once,
+        in the order in which they end; `resources` are options of the tasks."""
+        if max_concurrency < 0:
+            raise ValueError(f"for_each: max_concurrency is negative: {max_concurrency}")
         if max_concurrency == 1:
             return self._then(lambda items: items._made(lambda: map(fn, items)), "for_each()")
         task = remote(fn).options(**resources) if resources else remote(fn)
@@ -103,7 +108,8 @@ class _Steps:
         return self._then(lambda items: items._made(lambda: filter(fn, items)), "filter()")
 
     def batch(self: _Self, n: int) -> _Self:
-        """Lists of n items; the last may be shorter."""
+        """Lists of n items; the last may be shorter. ValueError unless n is positive."""
+        _check_positive("batch", "n", n)
         return self._then(lambda items: items._made(lambda: _batches(items, n)), f"batch({n})")
 
     def flatten(self: _Self) -> _Self:
@@ -192,9 +198,9 @@ class ParallelIterator(_Steps):
         return ParallelIterator(self._shards + other._shards, f"ParallelUnion[{self}, {other}]")
 
     def select_shards(self, shards_to_keep: list[int]) -> ParallelIterator:
-        """Only these shards."""
-        if max(shards_to_keep, default=0) >= len(self._shards):
-            raise ValueError(f"select_shards: there are {len(self._shards)}: {shards_to_keep}")
+        """Only these shards: ValueError for none, and for others than there are."""
+        if not shards_to_keep or not set(shards_to_keep) <= set(range(len(self._shards))):
+            raise ValueError(f"select_shards: there are {len(self._shards)}, not {shards_to_keep}")
         kept = [self._shards[i] for i in shards_to_keep]
         return ParallelIterator(kept, f"{self.name}.select_shards({len(kept)} total)")
 
@@ -311,8 +317,9 @@ class LocalIterator(_Steps):
         deterministic: bool = False,
         round_robin_weights: list[float] | None = None,
     ) -> LocalIterator:
-        """The items of all, in turn: of each as many in a row as its weight says, "*" for all that
-        it has. `deterministic` has no effect: it always is."""
+        """The items of all, in turn: of each as many in a row as its weight says, "*" for 100; one
+        of weight 0.5 has every second turn. `deterministic` has no effect: it always is, and waits
+        for the one whose turn it is. ValueError for weights that are not positive."""
         for other in others:
             if not isinstance(other, LocalIterator):
                 raise TypeError(f"union: other must be a LocalIterator, not {other!r}")
@@ -322,6 +329,8 @@ class LocalIterator(_Steps):
         )
         if len(weights) != len(parts):
             raise ValueError(f"union: {len(parts)} iterators and {len(weights)} weights")
+        if not all(weight == "*" or weight > 0 for weight in weights):
+            raise ValueError(f"union: weights must be positive, not {weights}")
         name = f"LocalUnion[{', '.join(map(repr, parts))}]"
         return LocalIterator(lambda: _by_weight(parts, weights), name)
 
@@ -463,7 +472,7 @@ def _unwrapped(items: Iterable[Any], source: list[Any]) -> Iterator[Any]:
 def _as_tasks(task: Any, items: Iterable[Any], most: int) -> Iterator[Any]:
     running: list[Any] = []
     for item in items:
-        if len(running) == most:
+        if most and len(running) == most:
             ready, running = api.wait(running)
             yield from map(api.get, ready)
         running.append(task.remote(item))
@@ -501,14 +510,22 @@ def _for_a_while(items: Iterator[Any], ms: int) -> list[Any]:
 
 
 def _by_weight(parts: list[LocalIterator], weights: list[Any]) -> Iterator[Any]:
-    turns = [(iter(part), weight) for part, weight in zip(parts, weights, strict=True)]
-    while turns:
-        for turn in list(turns):
-            items, weight = turn
-            number = None if weight == "*" else int(weight)
-            count = 0
-            for item in islice(items, number):
-                count += 1
-                yield item
-            if number is None or count < number:
-                turns.remove(turn)
+    turns = [iter(part) for part in parts]
+    rates = [_A_TURN if weight == "*" else weight for weight in weights]
+    due = [0.0] * len(parts)  # items of each that its turns so far allow
+    left = list(range(len(parts)))
+    while left:
+        for i in list(left):
+            due[i] += rates[i]
+            while due[i] >= 1:
+                due[i] -= 1
+                try:
+                    yield next(turns[i])
+                except StopIteration:
+                    left.remove(i)
+                    break
+
+
+def _check_positive(operation: str, name: str, number: int) -> None:
+    if number < 1:
+        raise ValueError(f"{operation}: {name} must be positive, not {number}")
