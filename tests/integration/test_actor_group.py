@@ -37,6 +37,8 @@ def test_a_call_is_one_of_each() -> None:
     assert plasmid.get(group.add.remote(4)) == [7, 7, 7]
     assert plasmid.get(group[1].actor.add.remote(5)) == 8
     assert group.actor_metadata == [None] * 3
+    config = group.actor_config
+    assert (config.num_cpus, config.init_args, config.init_kwargs) == (0, (1,), {"second": 2})
     with pytest.raises(TypeError, match=r"group\.add\.remote"):
         group.add(1)
 

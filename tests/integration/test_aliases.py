@@ -17,12 +17,17 @@ def use_ray():
     import ray
     import ray.exceptions
     import ray.util.annotations as annotations
-    from ray.util import inspect_serializability
+    import ray.util.iter
+    from ray.util import ActorPool, inspect_serializability
+    from ray.util.actor_group import ActorGroup
+    from ray.util.queue import Queue, Empty
     from ray.exceptions import RayTaskError
     import plasmid, sys
     assert ray is plasmid and sys.modules["ray"] is plasmid
     assert ray.exceptions is plasmid.exceptions
     assert annotations is plasmid.util.annotations
+    assert ray.util.iter is plasmid.util.iter and ActorPool is plasmid.util.ActorPool
+    assert ActorGroup is plasmid.util.ActorGroup and Empty is plasmid.util.queue.Empty
     assert plasmid.__spec__.name == "plasmid"
     assert annotations.__spec__.name == "plasmid.util.annotations"
     assert ray.get(ray.put(1)) == 1

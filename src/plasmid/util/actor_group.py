@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from plasmid import actor, api
 from plasmid.remote import remote
 
-__all__ = ["ActorGroup", "ActorGroupMethod", "ActorWrapper"]
+__all__ = ["ActorConfig", "ActorGroup", "ActorGroupMethod", "ActorMetadata", "ActorWrapper"]
+
+ActorMetadata = TypeVar("ActorMetadata")
+"""For annotations: what an actor says of itself."""
 
 
 @dataclass
@@ -19,6 +22,17 @@ class ActorWrapper:
 
     actor: Any
     metadata: Any
+
+
+@dataclass
+class ActorConfig:
+    """What each actor of a group is made with."""
+
+    num_cpus: float
+    num_gpus: float
+    resources: dict[str, float] | None
+    init_args: tuple[Any, ...]
+    init_kwargs: dict[str, Any]
 
 
 class ActorGroup:
@@ -51,12 +65,18 @@ class ActorGroup:
             )
         self.actors: list[ActorWrapper] = []
         self.num_actors = num_actors
+        self.actor_config = ActorConfig(
+            num_cpus_per_actor,
+            num_gpus_per_actor,
+            resources_per_actor,
+            tuple(init_args or ()),
+            dict(init_kwargs or {}),
+        )
         self._class = remote(
             num_cpus=num_cpus_per_actor,
             num_gpus=num_gpus_per_actor,
             resources=resources_per_actor,
         )(actor_cls)
-        self._arguments = tuple(init_args or ()), dict(init_kwargs or {})
         self.start()
 
     def __getattr__(self, name: str) -> ActorGroupMethod:
@@ -102,8 +122,10 @@ class ActorGroup:
 
     def add_actors(self, num_actors: int) -> None:
         """Make so many more. Blocks until they have said their metadata, if they have any."""
-        args, kwargs = self._arguments
-        made = [self._class.remote(*args, **kwargs) for _ in range(num_actors)]
+        config = self.actor_config
+        made = [
+            self._class.remote(*config.init_args, **config.init_kwargs) for _ in range(num_actors)
+        ]
         metadata: list[Any] = [None] * num_actors
         if made and hasattr(made[0], "get_actor_metadata"):
             metadata = api.get([each.get_actor_metadata.remote() for each in made])
