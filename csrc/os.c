@@ -224,9 +224,15 @@ int pm__os_poll(int eventfd, int fd, int64_t ns)
     struct timespec ts = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     if (ppoll(fds, 2, ns < 0 ? NULL : &ts, NULL) < 0)
         return errno == EINTR ? PM_EINTR : PM_ESYS;
+    if (!fds[0].revents)
+        return PM_OK;
+    /* nothing is to be read of a file that has taken the number */
+    if (!pm__os_is_event(eventfd)) {
+        errno = EBADF;
+        return PM_ESYS;
+    }
     uint64_t count;
-    if (fds[0].revents)
-        (void)!read(eventfd, &count, sizeof count);
+    (void)!read(eventfd, &count, sizeof count);
     return PM_OK;
 }
 

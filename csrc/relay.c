@@ -1,6 +1,8 @@
 /* relay.c - see relay.h. */
 #include "relay.h"
 
+#include <errno.h>
+
 #include "os.h"
 #include "wait.h"
 
@@ -48,6 +50,10 @@ int pm_relay_run(pm_arena *a, pm_relay *r)
         if (atomic_load(&me->asleep.v))
             continue;
         atomic_store(&r->armed.v, 0);
+        if (!pm__os_is_event(r->fd)) { /* closed by the program: the ring would be lost */
+            errno = EBADF;
+            return PM_ESYS;
+        }
         if ((rc = pm__os_eventfd_ring(r->fd)))
             break;
     }

@@ -20,7 +20,8 @@ bool pm_rung(const pm_arena *a);
  * any number); sooner is possible. Called by the thread that calls pm_try_next(), without the GIL. */
 int pm_poll(pm_arena *a, pm_relay *r, int fd, int64_t ns);
 
-/* The second thread: hand over until dismissed (PM_OK), or a signal handler has run (PM_EINTR). */
+/* The second thread: hand over until dismissed (PM_OK), or a signal handler has run (PM_EINTR). Both
+ * fail with PM_ESYS, EBADF, when the eventfd is none any more: a program closes all descriptors. */
 int pm_relay_run(pm_arena *a, pm_relay *r);
 void pm_relay_dismiss(pm_arena *a, pm_relay *r);
 

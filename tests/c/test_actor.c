@@ -1,4 +1,5 @@
 /* test_actor.c - actors: order of calls, scope, restarts, and deaths on either side. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 
@@ -230,6 +231,26 @@ static void host_that_polls(world *w)
     CHECK(!pthread_join(thread, NULL));
     close(p.relay.fd);
     finish(w, &t);
+}
+
+TEST(a_relay_whose_eventfd_is_another_file_says_so)
+{
+    world w = world_new();
+    pm_relay r = {.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    char byte;
+    int pipe_[2];
+    CHECK(!pipe2(pipe_, O_CLOEXEC | O_NONBLOCK));
+    CHECK(write(pipe_[1], "", 1) == 1);
+    CHECK(dup2(pipe_[0], r.fd) == r.fd);
+    CHECK(pm_poll(w.a, &r, pipe_[1], -1) == PM_ESYS && errno == EBADF);
+    CHECK(read(pipe_[0], &byte, 1) == 1); /* it is still there */
+    CHECK(dup2(pipe_[1], r.fd) == r.fd);
+    CHECK(pm_relay_run(w.a, &r) == PM_ESYS && errno == EBADF);
+    CHECK(read(pipe_[0], &byte, 1) < 0); /* nothing has rung */
+    close(pipe_[0]);
+    close(pipe_[1]);
+    close(r.fd);
+    pm_close(w.a);
 }
 
 TEST(a_host_that_polls_hears_calls_and_descriptors)
