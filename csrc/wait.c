@@ -153,7 +153,8 @@ static bool none_missing(uint64_t missing)
     return (int64_t)missing <= 0;
 }
 
-/* Ready tasks beside idle workers: the worker that was called does not come. Call another. */
+/* Ready tasks beside idle workers: the worker that was called does not come. Call another. Whether it
+ * is so; also if that cannot be known: the wait looks why when it begins anew. */
 static bool kick(pm_arena *a)
 {
     pm_op op;
@@ -195,20 +196,18 @@ static int await(pm_arena *a, pm_waiter_shm *w, uint64_t deadline, bool working)
     uint64_t began;
     if (pm__spin(a, &w->missing, none_missing, &began))
         return PM_OK;
-    for (;;) {
-        uint64_t slice = pm__os_now() + patience;
-        bool last = deadline && deadline <= slice;
-        int rc = sleep_until(w, last ? deadline : slice);
-        pm__slept(a, began);
-        if (rc != PM_ETIMEOUT || last)
-            return rc;
-        if (!kick(a)) {
-            patience *= 10;
-            return PM_EAGAIN;
-        }
-        if (working)
-            return PM_OK; /* no worker may come at all */
-    }
+    uint64_t slice = pm__os_now() + patience;
+    bool last = deadline && deadline <= slice;
+    int rc = sleep_until(w, last ? deadline : slice);
+    pm__slept(a, began);
+    if (rc != PM_ETIMEOUT || last)
+        return rc;
+    bool odd = kick(a);
+    if (odd && working)
+        return PM_OK; /* no worker may come at all */
+    if (!odd)
+        patience *= 10;
+    return PM_EAGAIN;
 }
 
 bool pm_linger(const pm_arena *a, uint64_t slot, uint64_t ns)
