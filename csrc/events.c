@@ -47,7 +47,7 @@ void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64
         .outcome = outcome,
         .pid = t->runner.v ? a->clients[t->runner.v - 1].pid.v : 0,
         .submitted = t->submitted.v,
-        .started = t->started.v,
+        .started = t->state.v == PM_TASK_WAITING ? 0 : t->started.v, /* a link then */
         .began = ours ? own->began : 0,
         .returned = ours ? own->returned : 0,
         .ended = now,
