@@ -293,7 +293,9 @@ def test_the_pool_shrinks_when_there_is_nothing_to_do() -> None:
 def test_that_nothing_can_go_on_any_more_is_told(no_session: None) -> None:
     out, err = run_program(
         """
+        import time
         import plasmid
+        from plasmid.util.state import list_workers
         plasmid.init(num_cpus=1)
 
         @plasmid.remote
@@ -309,7 +311,11 @@ def test_that_nothing_can_go_on_any_more_is_told(no_session: None) -> None:
             plasmid.get(ref, timeout=40)
         except plasmid.exceptions.TaskCancelledError:
             print("cancelled")
+
+        while len(list_workers()) > 12:
+            time.sleep(0.1)
+        print(plasmid.get(down.remote(40), timeout=40))
         """
     )
-    assert out.endswith("cancelled\n")
+    assert out.endswith("cancelled\n40\n"), "and the pool grows again afterwards"
     assert "nothing goes on by itself" in out + err

@@ -388,7 +388,8 @@ class Keeper:
         coming = starting + self._asked
         count = self._arena.workers_wanted(self._most_workers) - coming
         have = self._arena.stats()["workers"] + coming
-        if have < self._most_workers or self._has_told_stall:
+        at_the_end = have >= self._utmost_workers and self._has_told_stall
+        if have < self._most_workers or at_the_end:
             self._stall.lasts(None)
         elif self._stall.lasts(self._arena.stall()):
             count = min(have // 4, self._utmost_workers - have)
