@@ -143,6 +143,19 @@ def test_callbacks(pool: Any) -> None:
     assert told.empty()
 
 
+def test_a_result_is_there_when_its_callback_has_run(pool: Any) -> None:
+    told: list[Any] = []
+
+    def tell(value: Any) -> None:
+        time.sleep(0.05)
+        told.append(value)
+
+    assert pool.map_async(square, range(4), callback=tell).get(60) == told[0]
+    with pytest.raises(KeyError):
+        pool.apply_async(fail_at_3, (3,), callback=tell, error_callback=tell).get(60)
+    assert isinstance(told[1], KeyError)
+
+
 def test_the_end(pool: Any) -> None:
     with pytest.raises(ValueError, match="still running"):
         pool.join()
@@ -255,6 +268,24 @@ def test_a_call_that_exits_costs_no_other(end: Callable[[int], None]) -> None:
         assert [results[x].get(60) for x in (0, 2, 3, 4)] == [0, 2, 3, 4]
 
 
+def test_no_call_hangs_when_there_is_no_process_in_place_of_one_that_ended(gate: Gate) -> None:
+    def wait_and_exit() -> None:
+        gate.wait()
+        plasmid.actor.exit_actor()
+
+    def fail() -> None:
+        raise plasmid.exceptions.SessionError("over")
+
+    with Pool(1) as pool:
+        results = [pool.apply_async(wait_and_exit), *(pool.apply_async(abs, (1,)) for _ in "1234")]
+        gate.await_arrivals(1)
+        pool._crew.make = fail
+        gate.open()
+        for result in results:
+            with pytest.raises((RayActorError, plasmid.exceptions.SessionError)):
+                result.get(60)
+
+
 def test_a_call_is_run_again_if_that_was_asked_for(tmp_path: Path) -> None:
     def once(x: int) -> int:
         mark = tmp_path / "mark"
@@ -350,7 +381,8 @@ def test_callbacks_come_one_at_a_time() -> None:
 def test_a_large_map() -> None:
     with Pool(2) as pool:
         assert sum(pool.map(square, range(100_000))) == sum(x * x for x in range(100_000))
-        assert sum(pool.imap_unordered(square, range(100_000), chunksize=500)) > 0
+        found = pool.imap_unordered(square, range(100_000), chunksize=500)
+        assert sum(found) == sum(x * x for x in range(100_000))
 
 
 def test_a_pool_that_nobody_has_any_more_ends() -> None:

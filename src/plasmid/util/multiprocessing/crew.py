@@ -158,19 +158,19 @@ class _Member:
         except BaseException as raised:
             # With its traceback it would lead to this frame, and the reference go late.
             error = raised.with_traceback(None)
-        if isinstance(error, ActorDiedError):
-            self._died(crew, error)
-        job.settle(value, error)
-
-    def _died(self, crew: Crew, error: ActorDiedError) -> None:
-        """By its own will, as it would be started again else: sys.exit() in that call, say. Those
-        after it have not begun."""
-        if error.actor_init_failed:
+        has_died = isinstance(error, ActorDiedError)
+        if has_died and error.actor_init_failed:
             crew.break_by(error)
-        if crew.broken is None:
-            left, self._running = self._running, deque()
-            self._replace(crew)
-            for job, _ in left:
-                self._begin(job)
-            if crew.broken is not None:  # meanwhile: its kill was of the one before
-                kill(self.actor)
+        job.settle(value, error)
+        if has_died and crew.broken is None:
+            self._start_again(crew)
+
+    def _start_again(self, crew: Crew) -> None:
+        """The process ended of its own accord, by exit_actor() say, as it would have been started
+        again else. Calls after that one have not begun."""
+        self._replace(crew)
+        left, self._running = self._running, deque()
+        for job, _ in left:
+            self._begin(job)
+        if crew.broken is not None:  # meanwhile: its kill was of the one before
+            kill(self.actor)

@@ -83,7 +83,12 @@ class AsyncResult:
         if self._error is None:
             self._value = self._join(self._chunks)
         self._chunks = []
-        self._over.set()
+        try:
+            self._tell()
+        finally:
+            self._over.set()  # last: who has waited may rely on what the callback did
+
+    def _tell(self) -> None:
         callback: Any = self._callback if self._error is None else self._error_callback
         if callback is None:
             return
