@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Gate, run_program
+from support import Gate, arena, run_program
 
 from plasmid.util.joblib import register, register_ray
 
@@ -138,3 +138,17 @@ def test_it_starts_a_session(no_session: None) -> None:
     )
     assert out == "[1, 2]\n"
     assert register_ray is register
+
+
+def test_stored_arrays_go_with_their_originals() -> None:
+    most = 0
+
+    def arrays() -> Iterator[Any]:
+        nonlocal most
+        for n in range(60):
+            most = max(most, arena().stats()["heap_used"])
+            yield delayed(np.sum)(np.full(500_000, n))
+
+    before = arena().stats()["heap_used"]
+    assert Parallel()(arrays()) == [500_000 * n for n in range(60)]
+    assert most - before < 20 * 4_000_000, "not all 60 at a time"

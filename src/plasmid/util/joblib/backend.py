@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from copy import copy
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
@@ -24,7 +25,8 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     ray_remote_args  options of the tasks
 
     Large arrays among the arguments are stored once for all calls of a `Parallel`, as they are
-    when they are first seen, and arrive as read-only views. An error cancels what is left. Calls
+    when they are first seen, and arrive as read-only views; until the array goes or the `Parallel`
+    ends. An error cancels what is left. Calls
     may use joblib themselves: in threads, as with joblib's own processes.
 
     Processes and threads: belongs to the thread that calls `Parallel`; results come in a thread of
@@ -42,7 +44,7 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def _start(self) -> None:
         self._task = remote(_run).options(**self._options)
-        self._arrays: dict[int, tuple[np.ndarray[Any, Any], Any]] = {}
+        self._arrays: dict[int, tuple[ref[np.ndarray[Any, Any]], Any]] = {}  # by id, where stored
         self._left: dict[Future[Any], Any] = {}  # futures without a value: their references
 
     def configure(
@@ -77,9 +79,9 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         calls = [self._shared(call) for call in func.items]
         batch = copy(func)
         batch.items = []
-        ref = self._task.remote(batch, calls)
-        future: Future[Any] = ref.future()
-        self._left[future] = ref
+        result = self._task.remote(batch, calls)
+        future: Future[Any] = result.future()
+        self._left[future] = result
         future.add_done_callback(self._left.pop)
         if callback is not None:
             future.add_done_callback(callback)
@@ -89,8 +91,8 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        for ref in list(self._left.values()):
-            api.cancel(ref)
+        for result in list(self._left.values()):
+            api.cancel(result)
         self.terminate()
 
     def terminate(self) -> None:
@@ -105,9 +107,12 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def _share(self, value: Any) -> Any:
         if type(value) is not np.ndarray or value.nbytes < SHARED_BYTES or value.dtype.hasobject:
             return value
-        found = self._arrays.get(id(value))  # which is no other's while we keep the array
+        key, arrays = id(value), self._arrays
+        found = arrays.get(key)
         if found is None:
-            found = self._arrays[id(value)] = value, api.put(value)
+            # The id is no other's until the array goes, and its entry with it.
+            gone = ref(value, lambda _: arrays.pop(key, None))
+            found = arrays[key] = gone, api.put(value)
         return _Stored(found[1])
 
 
