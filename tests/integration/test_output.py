@@ -110,6 +110,23 @@ plasmid.shutdown()
     assert lines(out) == [("0", "no newline 0"), ("1", "no newline 1")]
 
 
+def test_unfinished_lines_of_a_stream_that_was_replaced_end_with_their_task() -> None:
+    out, _ = run_program(
+        START
+        + """
+import io
+@plasmid.remote
+def talk(text):
+    sys.stdout.write(text)
+    sys.stdout = io.StringIO()
+for n in range(2):
+    plasmid.get(talk.remote(f"no newline {n}"))
+plasmid.shutdown()
+"""
+    )
+    assert lines(out) == [("talk", "no newline 0"), ("talk", "no newline 1")]
+
+
 def test_unicode_empty_lines_and_long_lines_arrive_whole() -> None:
     out, _ = run_program(
         START

@@ -217,7 +217,7 @@ def finish_lines() -> None:
     if not TaskStream.has_unfinished:
         return
     TaskStream.has_unfinished = False
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.__stdout__, sys.__stderr__):  # a task may have put others in their place
         if type(stream) is TaskStream and stream.is_unfinished:
             stream.announce()
 
