@@ -3,7 +3,7 @@
 plasmid, ray  a call and its result, back to back, of a plain and of an async actor; 10,000 calls of
               one actor, then all results; the same from 2 callers to 2 actors, 10,000 each; a call
               with a reference to 100 MB, and without; an actor created until its first result; 100
-              of them; what the process of one that idles has in memory
+              of them (of Ray's 20, times 5); what the process of one that idles has in memory
 """
 
 from __future__ import annotations

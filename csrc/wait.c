@@ -181,7 +181,7 @@ static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
 
 /* A sleep ends now and then without an event. Of ready tasks beside idle workers one is called then;
  * and the caller is to look for signals: one that came after its last look and before the sleep has
- * interrupted nothing. Ever more rarely, so that who waits for an hour wakes six times. */
+ * interrupted nothing. Ever more rarely, so that who waits for an hour wakes six times in it. */
 static _Thread_local uint64_t patience = PATIENCE_NS;
 
 static int after_wait(int rc)

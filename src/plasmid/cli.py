@@ -182,7 +182,7 @@ def _add_memory(commands: _Commands) -> None:
         "who holds and views them, and where they were made if the session's programs have "
         "PLASMID_RECORD_CALL_SITES=1; and objects that keep each other alive.",
     )
-    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    _add_address(parser)
     parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many rows")
     keys = ("size", "type", "state", "site", "holder")
     parser.add_argument("--sort-by", choices=keys, default="size", help="default: size")
@@ -219,7 +219,7 @@ def _add_stack(commands: _Commands) -> None:
         help="show the Python stacks of a session's workers, stuck ones too",
         description="Print the stacks of all threads of all workers of a running session.",
     )
-    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    _add_address(parser)
     parser.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="for those that do not answer"
     )
@@ -240,9 +240,7 @@ def _add_tasks(commands: _Commands) -> None:
         description="List the tasks of a running session: those that have not ended, then the "
         "latest that have.",
     )
-    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
-    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many tasks")
-    parser.add_argument("--json", action="store_true", help="print one JSON list with everything")
+    _add_listing(parser, "tasks")
     parser.set_defaults(run=_tasks)
 
 
@@ -273,9 +271,7 @@ def _add_actors(commands: _Commands) -> None:
         help="show the actors that live, where, and how many calls wait for them",
         description="List the actors of a running session, those with the most calls first.",
     )
-    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
-    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="so many actors")
-    parser.add_argument("--json", action="store_true", help="print one JSON list with everything")
+    _add_listing(parser, "actors")
     parser.set_defaults(run=_actors)
 
 
@@ -293,7 +289,7 @@ def _add_timeline(commands: _Commands) -> None:
         description="Write the trace of a running session's tasks to FILE.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+    _add_address(parser)
     parser.set_defaults(run=_timeline)
 
 
@@ -304,6 +300,16 @@ def _timeline(args: argparse.Namespace) -> int:
 
     args.file.write_text(json.dumps(sessions.timeline(args.address)))
     return 0
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", default="auto", metavar="ADDRESS", help="default: any session")
+
+
+def _add_listing(parser: argparse.ArgumentParser, kind: str) -> None:
+    _add_address(parser)
+    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help=f"so many {kind}")
+    parser.add_argument("--json", action="store_true", help="print one JSON list with everything")
 
 
 def _positive(text: str) -> int:

@@ -8,14 +8,18 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plasmid.exceptions import AuthenticationError, SessionError, SessionNotFoundError
 from plasmid.runtime import handover
 from plasmid.runtime.guest import Guest, join
+
+if TYPE_CHECKING:
+    from plasmid._core import core
 
 STOP_SECONDS = 20.0
 
@@ -129,15 +133,21 @@ def status() -> list[Status]:
     return found
 
 
+@contextmanager
+def _arena(address: str) -> Iterator[core.Arena]:
+    guest = join(address)
+    try:
+        yield guest.arena
+    finally:
+        guest.close()
+
+
 def memory(address: str) -> dict[str, Any]:
     """What is in the store of the session at `address` ("auto": any): engine.memory.survey()."""
     from plasmid.engine import memory
 
-    guest = join(address)
-    try:
-        return memory.survey(guest.arena)
-    finally:
-        guest.close()
+    with _arena(address) as arena:
+        return memory.survey(arena)
 
 
 def stacks(address: str, patience: float) -> str:
@@ -145,12 +155,9 @@ def stacks(address: str, patience: float) -> str:
     from plasmid._core import core
     from plasmid.runtime import stacks
 
-    guest = join(address)
-    try:
-        workers = [each.pid for each in guest.arena.clients() if each.kind == core.WORKER]
+    with _arena(address) as arena:
+        workers = [each.pid for each in arena.clients() if each.kind == core.WORKER]
         found = stacks.read(workers, patience)
-    finally:
-        guest.close()
     return "\n\n".join(f"worker {pid}\n{text}" for pid, text in found.items()) or "no workers"
 
 
@@ -159,33 +166,24 @@ def tasks(address: str) -> list[dict[str, Any]]:
     engine.history.tasks() has it."""
     from plasmid.engine import history
 
-    guest = join(address)
-    try:
-        return history.tasks(guest.arena)
-    finally:
-        guest.close()
+    with _arena(address) as arena:
+        return history.tasks(arena)
 
 
 def actors(address: str) -> list[dict[str, Any]]:
     """The actors that live in the session at `address` ("auto": any): engine.roster.actors()."""
     from plasmid.engine import roster
 
-    guest = join(address)
-    try:
-        return roster.actors(guest.arena)
-    finally:
-        guest.close()
+    with _arena(address) as arena:
+        return roster.actors(arena)
 
 
 def timeline(address: str) -> list[dict[str, Any]]:
-    """The same as events in Chrome's trace format."""
+    """The same as tasks(), as events in Chrome's trace format."""
     from plasmid.engine import history
 
-    guest = join(address)
-    try:
-        return history.timeline(guest.arena)
-    finally:
-        guest.close()
+    with _arena(address) as arena:
+        return history.timeline(arena)
 
 
 def _status(name: str) -> Status:

@@ -118,8 +118,10 @@ class Actors:
     def find(self, name: str, namespace: str) -> tuple[core.ObjectRef, dict[str, Any]] | None:
         """Mailbox and card of the actor of that name, if it lives."""
         mailbox = self._arena.find(_key(name, namespace))
-        card = None if mailbox is None else roster.card_of(self._arena, mailbox)
-        return None if mailbox is None or card is None else (mailbox, card)
+        if mailbox is None:
+            return None
+        card = roster.card_of(self._arena, mailbox)
+        return None if card is None else (mailbox, card)
 
     def kill(self, mailbox: core.ObjectRef, no_restart: bool) -> None:
         if not no_restart:

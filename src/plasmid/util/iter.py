@@ -399,24 +399,21 @@ class _From:
 
 
 class _Shard:
-    """An actor that has begun, and what of its items has come and was not taken."""
+    """An actor that has begun."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self._coming: Any = None
-        self._come: deque[Any] = deque()
 
     def ask(self) -> None:
-        """Have the next items made, if nothing is here or on its way."""
-        if not self._come and self._coming is None:
+        """Have the next item made, if it is not on its way."""
+        if self._coming is None:
             self._coming = self.actor.par_iter_next_batch.remote(0)
 
     def take(self) -> list[Any]:
         """The next item, asked for already; an empty list at the end."""
-        if not self._come:
-            coming, self._coming = self._coming, None
-            self._come.extend(api.get(coming))
-        return [_From(self.actor, self._come.popleft())] if self._come else []
+        coming, self._coming = self._coming, None
+        return [_From(self.actor, item) for item in api.get(coming)]
 
 
 def _rounds_of(shards: list[_Shard]) -> Iterator[list[Any]]:

@@ -158,11 +158,10 @@ class _Member:
         except BaseException as raised:
             # With its traceback it would lead to this frame, and the reference go late.
             error = raised.with_traceback(None)
-        has_died = isinstance(error, ActorDiedError)
-        if has_died and error.actor_init_failed:
+        if isinstance(error, ActorDiedError) and error.actor_init_failed:
             crew.break_by(error)
         job.settle(value, error)
-        if has_died and crew.broken is None:
+        if isinstance(error, ActorDiedError) and crew.broken is None:
             self._start_again(crew)
 
     def _start_again(self, crew: Crew) -> None:
