@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Gate, arena, run_program
+from support import STORE, Gate, arena, run_program
 
+from plasmid.exceptions import ObjectStoreFullError
 from plasmid.util.joblib import register, register_ray
 
 joblib = pytest.importorskip("joblib")
@@ -145,10 +146,19 @@ def test_stored_arrays_go_with_their_originals() -> None:
 
     def arrays() -> Iterator[Any]:
         nonlocal most
-        for n in range(60):
+        for n in range(100):
             most = max(most, arena().stats()["heap_used"])
-            yield delayed(np.sum)(np.full(500_000, n))
+            yield delayed(np.sum)(np.full(50_000, n))
 
     before = arena().stats()["heap_used"]
-    assert Parallel()(arrays()) == [500_000 * n for n in range(60)]
-    assert most - before < 20 * 4_000_000, "not all 60 at a time"
+    assert Parallel(batch_size=1)(arrays()) == [50_000 * n for n in range(100)]
+    assert most - before < 30 * 400_000, "not all 100 at a time"
+
+
+def test_what_does_not_fit_into_the_store_is_raised_wherever_it_is_met() -> None:
+    """Among the first batches, or in the thread that tells of one that has ended."""
+    for last in (1, 50):
+        sizes = [1000] * last + [STORE // 8]
+        with pytest.raises(ObjectStoreFullError):
+            Parallel(batch_size=1)(delayed(len)(np.ones(size)) for size in sizes)
+    assert Parallel()(delayed(square)(x) for x in range(3)) == [0, 1, 4]

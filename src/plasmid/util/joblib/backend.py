@@ -76,6 +76,17 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return max(int(api.cluster_resources()["CPU"]) + 1 + n_jobs, 1)
 
     def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> Future[Any]:
+        try:
+            future = self._begin(func)
+        except Exception as error:
+            # Not raised here: this may be joblib's callback of another batch, which drops errors.
+            future = Future()
+            future.set_exception(error)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def _begin(self, func: Any) -> Future[Any]:
         calls = [self._shared(call) for call in func.items]
         batch = copy(func)
         batch.items = []
@@ -83,8 +94,6 @@ class TaskBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         future: Future[Any] = result.future()
         self._left[future] = result
         future.add_done_callback(self._left.pop)
-        if callback is not None:
-            future.add_done_callback(callback)
         return future
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
