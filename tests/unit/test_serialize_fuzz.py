@@ -49,7 +49,17 @@ def touch(value):
     if isinstance(value, list) and type(value[0]).__name__ == "Tensor":
         for tensor in value:
             tensor.sum()
+    if isinstance(value, pa.Table | pa.Array | pa.ChunkedArray) and len(value):
+        for column in value.columns if isinstance(value, pa.Table) else [value]:
+            ends(column)
     return len(value) if hasattr(value, "__len__") and getattr(value, "ndim", 1) else 0
+
+def ends(column):
+    """Of a large value only these are looked at when it is loaded: see arrow._validate()."""
+    if column.nbytes <= layout.CHECKED:
+        column.to_pylist()
+    elif pa.types.is_primitive(column.type):
+        column[0], column[len(column) - 1]
 
 in_place = layout.HEAD_BUFFER.pack(b"PLSM", layout.VERSION, layout.BUFFER, 4196, 4096)
 values = [
@@ -61,7 +71,12 @@ values = [
     pd.DataFrame({"a": [1.0, 2.0], "s": ["x", None], "c": pd.Categorical(["u", "v"])}),
     memoryview(np.arange(50)), np.ma.masked_array(np.arange(50.0), np.arange(50) % 2),
     [array.array("d", range(60)), np.arange(99).view(np.recarray), np.matrix([[1, 2]] * 50)],
+    # More than is looked at in full.
+    pa.table({"a": range(4000), "s": [str(n) for n in range(4000)]}),
+    pa.array([[n, n] for n in range(2000)]), {"in": [pa.array(range(4000)), "and so on"]},
+    pd.DataFrame({"a": np.arange(4000.0), "s": [str(n) for n in range(4000)]}),
 ]
+assert sum(stored(value)[0].nbytes > layout.CHECKED for value in values) == 4
 if len(sys.argv) > 4:
     import torch
     values += [[torch.arange(99.0), torch.ones(3, 4, dtype=torch.int16).T, torch.empty(0)]]
@@ -74,7 +89,8 @@ for _ in range(rounds):
     if kind < 0.15:
         del data[rng.randrange(len(data)) :]
     else:
-        first = 0 if kind < 0.5 else rng.randrange(len(data))
+        # where lengths, types and places stand, or anywhere
+        first = 0 if kind < 0.4 else rng.randrange(min(len(data), 2048 if kind < 0.8 else 1 << 20))
         for _ in range(rng.choice((1, 1, 2, 8))):
             at = rng.randrange(first, min(first + 160, len(data)))
             data[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
