@@ -262,8 +262,27 @@ int pm__waiter_take(pm_arena *a)
     }
 }
 
+uint64_t pm__first_in_line(const pm_arena *a)
+{
+    uint64_t first = 0;
+    if (!pm_a64_load(&a->h->lined))
+        return 0;
+    for (uint64_t i = 0; i < pm__client_high(a); i++) {
+        uint64_t used = pm_a64_load(&a->clients[i].waiters); /* a sweep clears it */
+        for (int w = 0; w < PM_WAITERS; w++) {
+            uint64_t ticket = used >> w & 1 ? pm_a64_load(&pm__waiter(a, i, w)->ticket) : 0;
+            if (ticket && (!first || ticket < first))
+                first = ticket;
+        }
+    }
+    if (!first)
+        pm_a64_store(&a->h->lined, 0);
+    return first;
+}
+
 void pm__waiter_give(pm_arena *a, int waiter)
 {
+    pm_a64_store(&pm__waiter(a, a->slot, waiter)->ticket, 0);
     atomic_fetch_and(&pm__me(a)->waiters.v, ~(UINT64_C(1) << waiter));
     if (atomic_load(&a->want_waiter.v) && atomic_exchange(&a->want_waiter.v, 0))
         pm__os_wake(&a->want_waiter, PM_CLIENTS);

@@ -80,6 +80,10 @@ void pm__fail(pm_arena *a, const char *why);
 /* The clients' slots, 0 .. below this. */
 uint64_t pm__client_high(const pm_arena *a);
 
+/* The first ticket in the line for heap, 0 if nobody stands there. Under the lock; a walk over all
+ * clients, only while somebody does. */
+uint64_t pm__first_in_line(const pm_arena *a);
+
 /* A free waiter of this client, or -1 if PM_WAITERS threads are waiting already. */
 int pm__waiter_take(pm_arena *a);
 void pm__waiter_give(pm_arena *a, int waiter);

@@ -152,7 +152,9 @@ typedef struct {
     pm_futex asleep; /* [A] 1 while (nearly) asleep on it */
     uint32_t pad;
     pm_a64 work; /* [A] 1: a task it waits for was queued when no worker was idle */
-    uint64_t pad2[5];
+    pm_a64
+        ticket; /* [A] its place in the line for heap (room.h), written under the lock; 0 = none */
+    uint64_t pad2[4];
 } pm_waiter_shm;
 
 /* A process attached to the arena: 256 bytes. */
@@ -358,6 +360,8 @@ typedef struct {
     pm_a64 expiry;      /* [A] ns: the keeper should look at kept objects then; 0 = never */
     pm_a64 serializers; /* [A] changes of the registry of custom serializers */
     pm_a64 recorded;    /* [A] events so far; raised under the lock */
+    pm_a64 tickets;     /* [A] given so far to those who stand in line for heap; under the lock */
+    pm_a64 lined;       /* [A] 1: somebody may stand in it */
     pm_a64 failed;      /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;

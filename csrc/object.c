@@ -64,22 +64,32 @@ static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
     return PM_OK;
 }
 
+int pm__create_locked(pm_op *op, uint64_t size, uint64_t nrefs, uint64_t ticket, pm_ref *out)
+{
+    pm_arena *a = op->a;
+    uint64_t first = size < PM_IN_LINE ? 0 : pm__first_in_line(a);
+    if (first && first != ticket)
+        return PM_EFULL;
+    int rc = create(op, size, nrefs, out);
+    if (rc == PM_EFULL) {
+        pm_lock_rollback(&a->lock);
+        while (pm__heap_reclaim(&a->heap))
+            /* one spare span a transaction, bounded by the number of size classes */
+            pm_lock_commit(&a->lock);
+        rc = create(op, size, nrefs, out);
+    }
+    if (rc)
+        pm_lock_rollback(&a->lock);
+    return rc;
+}
+
 static int try_create(pm_arena *a, pm_patience how, uint64_t size, uint64_t nrefs, pm_ref *out)
 {
     pm_op op;
     int rc = pm__enter(&op, a, how);
     if (rc)
         return rc;
-    rc = create(&op, size, nrefs, out);
-    if (rc == PM_EFULL) {
-        pm_lock_rollback(&a->lock);
-        while (pm__heap_reclaim(&a->heap))
-            /* one spare span a transaction, bounded by the number of size classes */
-            pm_lock_commit(&a->lock);
-        rc = create(&op, size, nrefs, out);
-    }
-    if (rc)
-        pm_lock_rollback(&a->lock);
+    rc = pm__create_locked(&op, size, nrefs, 0, out);
     int left = pm__done(&op);
     return left ? left : rc;
 }
@@ -106,13 +116,19 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
         int settled = pm__settle(a, how);
         rc = settled ? settled : try_create(a, how, size, nrefs, out);
     }
-    /* The table is ours until the seal; `held` says how much of it counts. Its page faults
-     * happen here, unlocked. */
     if (rc == PM_OK)
-        pm__own_chunks(a, out->slot, pm__entry(a, out->slot));
-    if (rc == PM_OK && nrefs)
-        memcpy(pm__contained(a, pm__entry(a, out->slot)), refs, nrefs * sizeof(pm_ref));
+        pm__created(a, out->slot, refs);
     return rc;
+}
+
+/* The table is ours until the seal; `held` says how much of it counts. Its page faults happen here,
+ * unlocked. */
+void pm__created(pm_arena *a, uint64_t slot, const pm_ref *refs)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    pm__own_chunks(a, slot, e);
+    if (e->nrefs.v)
+        memcpy(pm__contained(a, e), refs, e->nrefs.v * sizeof(pm_ref));
 }
 
 int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)

@@ -24,6 +24,9 @@ typedef struct {
     uint64_t nrefs;
 } pm_view;
 
+/* Objects from this size on stand in line for room (room.h). */
+enum { PM_IN_LINE = 1 << 16 };
+
 /* A sealed object of at most PM_INLINE bytes, from this client's stock of entries: no lock, but
  * once in a dozen. PM_EAGAIN, PM_ETABLE. */
 int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref *out);
@@ -34,6 +37,10 @@ int pm_put(pm_arena *a, pm_patience how, const void *data, uint64_t len, pm_ref 
  * back. */
 int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs,
               pm_ref *out);
+/* Its two halves: under the lock (what it did not do is undone), and after that. While others stand in
+ * line for room with a lower `ticket` (0: none), there is none for a large object: PM_EFULL. */
+int pm__create_locked(pm_op *op, uint64_t size, uint64_t nrefs, uint64_t ticket, pm_ref *out);
+void pm__created(pm_arena *a, uint64_t slot, const pm_ref *refs);
 /* Count the contained references, a bounded number a lock hold. PM_EAGAIN: call again.
  * PM_ECYCLE. */
 int pm_contain(pm_arena *a, pm_patience how, uint64_t slot);

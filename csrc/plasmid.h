@@ -21,6 +21,7 @@
 #include "os.h"
 #include "recover.h"
 #include "relay.h"
+#include "room.h"
 #include "survey.h"
 #include "window.h"
 

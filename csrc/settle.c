@@ -19,12 +19,19 @@ static enum pm_entry_state state_of(const pm_arena *a, uint64_t entry)
     return (enum pm_entry_state)(pm_p64_load(&pm__entry(a, entry - 1)->state) & 0xff);
 }
 
+void pm__give_block(pm_op *op, uint64_t block)
+{
+    pm__heap_free(&op->a->heap, block);
+    if (pm__first_in_line(op->a))
+        op->everyone = true;
+}
+
 static void entry_free(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     uint64_t generation = (pm_p64_load(&e->state) >> 8) + 1;
     if (e->block.v && e->strip.v != PM_STRIPPED)
-        pm__heap_free(&op->a->heap, e->block.v);
+        pm__give_block(op, e->block.v);
     pm__directory_remove(op, entry);
     pm_publish(lock_of(op), &e->state, generation << 8 | PM_FREE);
     pm__pool_give(op, &op->a->h->entries, entry);
@@ -104,7 +111,7 @@ static void step_dying(pm_op *op, uint64_t entry)
     }
     pm_set(lock_of(op), &e->strip, e->strip.v == PM_SHUTTING ? PM_SHUT : PM_STRIPPED);
     if (e->block.v)
-        pm__heap_free(&op->a->heap, e->block.v);
+        pm__give_block(op, e->block.v);
 }
 
 void pm__entry_notify(pm_op *op, uint64_t entry)
@@ -549,7 +556,7 @@ static void step_finishing(pm_op *op, uint64_t task)
         let_go_of_function(op, t);
     else {
         if (t->table.v)
-            pm__heap_free(&op->a->heap, t->table.v);
+            pm__give_block(op, t->table.v);
         leave_shape(op, &op->a->h->shapes[t->shape.v - 1]);
         pm_set(l, &op->a->h->finishing, t->next.v);
         pm_set(l, &t->state, PM_TASK_FREE);

@@ -56,6 +56,9 @@ static inline uint64_t pm__refs_offset(uint64_t size)
 }
 pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e);
 
+/* The block goes back to the heap; those who stand in line for room look again. */
+void pm__give_block(pm_op *op, uint64_t block);
+
 /* One reference to the entry (slot + 1) less. */
 void pm__entry_unref(pm_op *op, uint64_t entry);
 

@@ -773,7 +773,7 @@ static void detach(pm_op *op, uint64_t task)
         return;
     }
     if (e->block.v)
-        pm__heap_free(&op->a->heap, e->block.v);
+        pm__give_block(op, e->block.v);
     pm_set(l, &e->block, 0);
     pm_set(l, &e->nrefs, 0);
     pm_set(l, &e->size, 0);

@@ -56,7 +56,8 @@ def put(
     or a timedelta. ObjectExistsError if the name is taken.
 
     TypeError if `value` is an ObjectRef, or cannot be pickled: the message names the attribute at
-    fault. ObjectStoreFullError if there is no room.
+    fault. ObjectStoreFullError if there is no room, and nobody makes any in the seconds that the
+    environment variable PLASMID_STORE_FULL_SECONDS says (10).
 
     Processes and threads: safe from any thread of any process of the session; starts a session if
     there is none.

@@ -488,7 +488,7 @@ class ObjectCorruptedError(PlasmidError, ValueError):
 
 
 class ObjectStoreFullError(PlasmidError, MemoryError):
-    """No room for the object, after everything that can be evicted or spilled was."""
+    """No room for the object, nor did anybody make any in the time that was to be waited."""
 
 
 class TableFullError(ObjectStoreFullError):

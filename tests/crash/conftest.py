@@ -24,6 +24,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
     and no descriptor is left."""
     mark = new_mark()
     monkeypatch.setenv(MARK, mark)
+    monkeypatch.setenv("PLASMID_STORE_FULL_SECONDS", "0.2")
     before = descriptors()
     plasmid.init(num_cpus=CPUS, object_store_memory=1 << 30)
     found = Processes()

@@ -457,7 +457,7 @@ def test_a_result_without_room_is_a_store_full_error_with_the_sizes() -> None:
 
 
 def test_an_error_finds_a_place_in_a_store_that_is_full() -> None:
-    @plasmid.remote
+    @plasmid.remote(runtime_env={"env_vars": {"PLASMID_STORE_FULL_SECONDS": "0.1"}})
     def fails(length: int) -> None:
         raise ValueError("told " + "x" * length)
 

@@ -263,7 +263,7 @@ def test_nothing_is_left_when_the_driver_is_killed(stopped: str) -> None:
         found = sum((pids(title) for title in ("keeper", "nursery", "worker")), [])
         for pid in pids("{stopped}"):
             os.kill(pid, signal.SIGSTOP)
-        print(json.dumps(found))
+        print(json.dumps(found), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
         """
     )

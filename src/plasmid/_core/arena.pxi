@@ -25,9 +25,10 @@ cdef enum:
 cdef class Arena:
     """The arena of a session, mapped into this process, and this process's place in it.
 
-    `hooks` is the engine's: load(buffer, refs, writable) makes a value of stored bytes,
-    failed(error) raises a stored exception, future(ref), get_one(ref, timeout) waits for a value,
-    capsules makes capsules of it.
+    `hooks` is the engine's, None in a process without one: load(buffer, refs, writable) makes a
+    value of stored bytes, failed(error) raises a stored exception, future(ref), get_one(ref,
+    timeout) waits for a value, capsules makes capsules of it, patience(nbytes) and full(nbytes,
+    waited) are about a full store.
 
     Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
     next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
@@ -402,8 +403,8 @@ cdef class Arena:
     def create_object(self, uint64_t nbytes, refs):
         """A Pending object of nbytes that contains these references (a sequence of ObjectRef).
 
-        Raises ObjectStoreFullError when no free block is that large. Cost: a block, and the lock
-        once per 16 references."""
+        Raises ObjectStoreFullError when no free block is that large, nor comes to be in the time
+        that hooks.patience() gives. Cost: a block, and the lock once per 16 references."""
         cdef _c.pm_arena *a = self.live()
         cdef Py_ssize_t i, n = len(refs)
         cdef _c.pm_ref out
@@ -420,14 +421,11 @@ cdef class Arena:
             while again(rc):
                 with nogil:
                     rc = _c.pm_create(a, _c.PM_WAIT, nbytes, table, n, &out)
+            if rc == _c.PM_EFULL and self.hooks is not None:
+                self._create_in_time(nbytes, table, n, &out)
+                rc = _c.PM_OK
         finally:
             PyMem_Free(table)
-        if rc == _c.PM_EFULL:
-            raise _exceptions.ObjectStoreFullError(
-                f"put: an object of {nbytes} bytes does not fit into the object store of "
-                f"{a.h.heap_bytes} bytes as it is filled now. Drop references (and arrays that are "
-                "views of objects), or give init() a larger object_store_memory."
-            )
         check(rc, f"create an object of {nbytes} bytes")
         cdef Pending pending = Pending.__new__(Pending)
         pending._arena = self
@@ -439,6 +437,37 @@ cdef class Arena:
                 rc = _c.pm_contain(a, _c.PM_WAIT, out.slot)
         check(rc, "store references inside an object")
         return pending
+
+    cdef int _create_in_time(
+        self, uint64_t nbytes, const _c.pm_ref *refs, uint64_t n, _c.pm_ref *out
+    ) except -1:
+        """Stand in line for room, as long as hooks.patience() says."""
+        cdef double patience = self.hooks.patience(nbytes)
+        cdef uint64_t ticket = 0
+        cdef int rc = self._stand_in_line(nbytes, refs, n, min(patience, 0.1), &ticket, out)
+        if rc == _c.PM_ETIMEOUT:
+            _gc.collect()  # what only a cycle keeps; it may take longer than others' next drop
+            rc = self._stand_in_line(nbytes, refs, n, patience, &ticket, out)
+        if rc == _c.PM_ETIMEOUT:
+            raise self.hooks.full(nbytes, patience)
+        check(rc, f"create an object of {nbytes} bytes")
+        return 0
+
+    cdef int _stand_in_line(
+        self,
+        uint64_t nbytes,
+        const _c.pm_ref *refs,
+        uint64_t n,
+        double patience,
+        uint64_t *ticket,
+        _c.pm_ref *out,
+    ) except? -1:
+        cdef uint64_t deadline = _c.pm__os_now() + <uint64_t>(patience * 1e9)
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_create_in_time(self._a, nbytes, refs, n, deadline, ticket, out)
+        return rc
 
     def create_in_place(self, uint64_t nbytes):
         """A Lease of a new object with room for nbytes of data, at DATA_OFFSET from its first byte,

@@ -322,6 +322,15 @@ cdef extern from "plasmid.h" nogil:
     int pm_create(
         pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, uint64_t nrefs, pm_ref *out
     )
+    int pm_create_in_time(
+        pm_arena *a,
+        uint64_t size,
+        const pm_ref *refs,
+        uint64_t nrefs,
+        uint64_t deadline,
+        uint64_t *ticket,
+        pm_ref *out,
+    )
     int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
     void pm_label(pm_arena *a, uint64_t slot, const char *site)

@@ -34,6 +34,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from plasmid._core cimport c as _c
+import gc as _gc
+
 from plasmid import exceptions as _exceptions
 from plasmid import ids as _ids
 

@@ -300,8 +300,8 @@ class Engine(ABC):
         """Store `value`, which is no ref. One copy of its buffers, none of those that lie in the
         store already.
 
-        Waits only for the lock. ObjectStoreFullError; TypeError names the attribute path that
-        cannot be pickled.
+        Waits for the lock, and in a full store for room. ObjectStoreFullError; TypeError names the
+        attribute path that cannot be pickled.
         """
 
     @abstractmethod

@@ -21,7 +21,17 @@ from weakref import WeakValueDictionary
 
 from plasmid import ids, serialize
 from plasmid._core import core
-from plasmid.engine import capsules, history, inplace, memory, oversized, packing, roster, sites
+from plasmid.engine import (
+    capsules,
+    history,
+    inplace,
+    memory,
+    oversized,
+    packing,
+    pressure,
+    roster,
+    sites,
+)
 from plasmid.engine.actors import Actors, on_behalf
 from plasmid.engine.base import (
     SEAL_SECONDS,
@@ -49,6 +59,7 @@ from plasmid.engine.serializers import Serializers
 from plasmid.exceptions import (
     ActorUnavailableError,
     GetTimeoutError,
+    ObjectStoreFullError,
     RayTaskError,
     SessionError,
 )
@@ -211,6 +222,14 @@ class LocalEngine(Engine):
         if isinstance(error, BaseException):
             raise error
         raise SessionError(f"a result is marked as an exception, but is {error!r}")
+
+    def patience(self, nbytes: int) -> float:
+        """Seconds to wait for room in the store."""
+        return pressure.patience(self._arena, nbytes)
+
+    def full(self, nbytes: int, waited: float) -> ObjectStoreFullError:
+        """The error when there has been none."""
+        return pressure.full(self._arena, nbytes, waited)
 
     # ---- objects
 

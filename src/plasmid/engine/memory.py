@@ -140,13 +140,18 @@ def as_text(report: dict[str, Any], limit: int = 100) -> str:
     return "\n".join([summary(report), "", shown, *notes(report, limit)])
 
 
+def process_of(holder: core.Holder) -> str:
+    """The process as a text."""
+    return f"{_KINDS.get(holder.kind, 'process')} {holder.pid}"
+
+
 def _describe(
     arena: core.Arena, each: core.StoredObject, named: dict[bytes, str], containers: list[str]
 ) -> dict[str, Any]:
     held = []
     for holder in each.holders:
         pins = f", {holder.pins} views" if holder.pins else ""
-        held.append(f"{_KINDS.get(holder.kind, 'process')} {holder.pid}{pins}")
+        held.append(f"{process_of(holder)}{pins}")
     if each.holder_count > len(each.holders):
         held.append(f"{each.holder_count - len(each.holders)} more processes")
     held += containers
