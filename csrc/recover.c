@@ -125,6 +125,8 @@ static int free_client(pm_arena *a, uint64_t slot)
         pm_set(l, &c->hosts, 0);
     }
     pm_a64_store(&c->waiters, 0);
+    for (int w = 0; w < PM_WAITERS; w++)
+        pm_a64_store(&pm__waiter(a, slot, w)->ticket, 0);
     pm_a64_store(&c->bell, 0);
     pm_a64_store(&c->reserve, 0);
     pm_set(l, &c->env, 0);

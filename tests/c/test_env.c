@@ -59,6 +59,7 @@ static void serve(world *w)
 {
     pm_running task;
     int rc;
+    signal(PM_CANCEL_SIGNAL, SIG_IGN); /* a task that was cancelled as it began is finished, too */
     while ((rc = pm_next(w->a, 0, &task)) != PM_ETIMEOUT) {
         if (rc == PM_EAGAIN)
             continue;

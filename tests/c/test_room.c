@@ -148,9 +148,23 @@ static void want_and_get(world *w)
     CHECK(make_in_time(w, 5, &mine) == PM_OK);
 }
 
+/* Has the slot and the waiters of the one that died. */
+static void wait_for_something_else(world *w)
+{
+    int taken[PM_WAITERS];
+    for (int i = 0; i < PM_WAITERS; i++)
+        taken[i] = pm__waiter_take(w->a);
+    pm_a64_store(&w->a->h->lined, 1);
+    CHECK(!is_waited_for(w));
+    for (int i = 0; i < PM_WAITERS; i++)
+        pm__waiter_give(w->a, taken[i]);
+}
+
 static void empty_ours(world *w, bool died)
 {
     (void)died;
+    CHECK(!reap(spawn(w, wait_for_something_else)));
+    CHECK(sweep_dead(w) == 1);
     drop_all(w, w->b->refs[1]);
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import STORE, Gate, arena, run_program
+from support import STORE, Gate, run_program
 
 from plasmid.exceptions import ObjectStoreFullError
 from plasmid.util.joblib import register, register_ray
@@ -142,17 +142,9 @@ def test_it_starts_a_session(no_session: None) -> None:
 
 
 def test_stored_arrays_go_with_their_originals() -> None:
-    most = 0
-
-    def arrays() -> Iterator[Any]:
-        nonlocal most
-        for n in range(100):
-            most = max(most, arena().stats()["heap_used"])
-            yield delayed(np.sum)(np.full(50_000, n))
-
-    before = arena().stats()["heap_used"]
-    assert Parallel(batch_size=1)(arrays()) == [50_000 * n for n in range(100)]
-    assert most - before < 30 * 400_000, "not all 100 at a time"
+    items, calls = STORE // 100 // 8, 300  # three times the store
+    found = Parallel(batch_size=1)(delayed(np.sum)(np.full(items, n)) for n in range(calls))
+    assert found == [items * n for n in range(calls)]
 
 
 def test_what_does_not_fit_into_the_store_is_raised_wherever_it_is_met() -> None:

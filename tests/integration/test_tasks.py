@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -699,8 +699,14 @@ def test_tasks_of_one_shape_begin_in_the_order_of_their_submission(gate: Gate) -
 
 def test_one_after_the_other_tasks_stay_on_a_warm_worker() -> None:
     pid = plasmid.remote(lambda: os.getpid())
-    pids = Counter()
+    pids = []
+
+    def all_are_idle() -> bool:
+        stats = arena().stats()
+        return stats["idle"] == stats["workers"]
+
     for _ in range(20):
-        until(lambda: arena().stats()["idle"] == 2, "both are idle")
-        pids[plasmid.get(pid.remote())] += 1
-    assert pids.most_common(1)[0][1] >= 18
+        until(all_are_idle, "all are idle")
+        pids.append(plasmid.get(pid.remote()))
+    changes = sum(one != other for one, other in pairwise(pids))
+    assert changes <= 3, "a worker that is not needed any more may leave meanwhile"
