@@ -53,7 +53,7 @@ static uint64_t carve_pool(pm_pool_shm *p, uint64_t *end, uint64_t n, uint64_t s
     return p->offset = carve(end, n * stride);
 }
 
-static void plan(pm_header_shm *h, uint64_t heap_bytes)
+static void plan(pm_header_shm *h, uint64_t heap_bytes, uint64_t disk_bytes)
 {
     uint64_t end = 0;
     carve(&end, sizeof(pm_header_shm));
@@ -69,7 +69,10 @@ static void plan(pm_header_shm *h, uint64_t heap_bytes)
     h->heap_bytes = (heap_bytes + PAGE - 1) / PAGE * PAGE;
     h->present = carve(&end, (h->heap_bytes / PM_CHUNK / 64 + 1) * sizeof(pm_a64));
     h->owners = carve(&end, (h->heap_bytes / PM_CHUNK + 2) * sizeof(pm_a64));
+    h->used = carve(&end, ENTRIES * sizeof(pm_a64));
     h->pages = carve(&end, pm__heap_table_bytes(h->heap_bytes));
+    h->disk_bytes = disk_bytes / PM_DISK_UNIT / PAGE * PAGE;
+    h->disk_pages = carve(&end, pm__heap_table_bytes(h->disk_bytes));
     end = (end + PM_CHUNK - 1) / PM_CHUNK * PM_CHUNK;
     h->heap = carve(&end, h->heap_bytes);
     h->size = end;
@@ -89,8 +92,10 @@ static void point(pm_arena *a)
     a->events = (pm_event_shm *)(base + h->events);
     a->present = (pm_a64 *)(base + h->present);
     a->owners = (pm_a64 *)(base + h->owners);
+    a->used = (pm_a64 *)(base + h->used);
     pm_lock_open(&a->lock, &h->lock, base);
     pm__heap_open(&a->heap, &a->lock, &h->heap_shm, base, h->pages, h->heap);
+    pm__heap_open(&a->disk, &a->lock, &h->disk_shm, base, h->disk_pages, PAGE);
 }
 
 static char *private_table(uint64_t bytes)
@@ -176,17 +181,20 @@ static int format(pm_arena *a, const pm_header_shm *planned, const pm_total *tot
     if (rc)
         return rc;
     pm__heap_format(&a->heap, h->heap_bytes);
+    if (h->disk_bytes)
+        pm__heap_format(&a->disk, h->disk_bytes);
     pm_a64_store(&h->magic, PM_MAGIC); /* last: whoever sees it sees all of the above */
     return PM_OK;
 }
 
-int pm__arena_create(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena *a)
+int pm__arena_create(uint64_t heap_bytes, uint64_t disk_bytes, const pm_total *totals, uint64_t n,
+                     pm_arena *a)
 {
     pm_header_shm planned = {0};
-    *a = (pm_arena){.fd = -1, .bell = -1};
-    if (heap_bytes < 16 * PAGE || heap_bytes > UINT64_C(1) << 44)
+    *a = (pm_arena){.fd = -1, .bell = -1, .disk_fd = -1};
+    if (heap_bytes < 16 * PAGE || heap_bytes > UINT64_C(1) << 44 || disk_bytes > PM_DISK_MAX)
         return PM_EINVAL;
-    plan(&planned, heap_bytes);
+    plan(&planned, heap_bytes, disk_bytes);
     int rc = pm__os_memfd(planned.size, &a->fd);
     if (!rc)
         rc = open_maps(a, planned.size);
@@ -223,7 +231,7 @@ static int recognise(const pm_arena *a)
 int pm__arena_attach(int fd, pm_arena *a)
 {
     uint64_t size = 0;
-    *a = (pm_arena){.fd = -1, .bell = -1};
+    *a = (pm_arena){.fd = -1, .bell = -1, .disk_fd = -1};
     int rc = pm__os_size(fd, &size);
     if (!rc && size < sizeof(pm_header_shm))
         rc = PM_ELAYOUT;
@@ -255,6 +263,8 @@ void pm__arena_close(const pm_arena *a)
     if (pm__os_is_file(a->fd, a->file))
         close(a->fd);
     pm__os_close_event(a->bell);
+    if (a->disk_fd >= 0 && pm__os_is_file(a->disk_fd, a->disk_file))
+        close(a->disk_fd);
 }
 
 void pm__arena_unmap(pm_arena *a)
@@ -269,6 +279,6 @@ void pm__arena_unmap(pm_arena *a)
     if (a->map.base)
         pm__os_unmap(a->map.base, a->map.size);
     pm__arena_close(a);
-    *a = (pm_arena){.fd = -1, .bell = -1};
+    *a = (pm_arena){.fd = -1, .bell = -1, .disk_fd = -1};
     errno = e;
 }

@@ -59,8 +59,12 @@ typedef struct pm_arena {
     pm_event_shm *events;
     pm_a64 *present;
     pm_a64 *owners;
+    pm_a64 *used;
     pm_lock lock;
     pm_heap heap;
+    pm_heap disk;
+    _Atomic int disk_fd; /* of the spill file, opened when it is needed; -1 = not yet */
+    pm_file disk_file;
     pm_local *local;
     _Atomic bool reserve_open; /* a thread is at the stock */
     uint32_t reserved;
@@ -88,8 +92,9 @@ typedef struct {
     uint64_t amount;
 } pm_total;
 
-/* A fresh arena in a memfd of its own. PM_ESYS, PM_EINVAL. */
-int pm__arena_create(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena *a);
+/* A fresh arena in a memfd of its own. disk_bytes: that may be spilled (disk.h). PM_ESYS, PM_EINVAL. */
+int pm__arena_create(uint64_t heap_bytes, uint64_t disk_bytes, const pm_total *totals, uint64_t n,
+                     pm_arena *a);
 /* Map the arena behind fd. PM_ELAYOUT, PM_ENAMESPACE, PM_EGONE, PM_ESYS. */
 int pm__arena_attach(int fd, pm_arena *a);
 /* Whether forked children inherit the read-only map. As a rule they do not: who touches it after a
@@ -108,6 +113,8 @@ void pm__arena_unmap(pm_arena *a);
 void pm__arena_close(const pm_arena *a);
 
 #define PM_CHUNK 65536u /* pages are mapped, and their presence noted, this many bytes at a time */
+#define PM_DISK_UNIT 16u /* bytes of the spill file for each that its allocator gives out */
+#define PM_DISK_MAX (UINT64_C(1) << 43) /* bytes of the spill file */
 
 static inline pm_entry_shm *pm__entry(const pm_arena *a, uint64_t slot)
 {

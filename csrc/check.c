@@ -22,6 +22,7 @@ enum {
     ITEM = 16,      /* an entry in the list of a gate */
     CLOSING = 32,   /* a mailbox on the closing list */
     FOLLOWING = 64, /* a call on the following list */
+    LITTER = 128,   /* an entry on the list of those of which a copy on disk is left */
 };
 
 /* What the walks have found. */
@@ -36,6 +37,7 @@ typedef struct {
     uint64_t listed_holds, entry_holds;
     uint64_t users[PM_SHAPES];
     uint64_t blocks;                     /* bytes of the heap that records name */
+    uint64_t copies;                     /* units of the spill file that entries name */
     uint64_t cpu;                        /* units that tasks hold */
     uint64_t held[PM_BUNDLES][PM_KINDS]; /* by bundle: what tasks have of it */
     uint64_t parts[PM_DEVICES];          /* units of each GPU that tasks or slices have */
@@ -277,8 +279,8 @@ static int check_clients(survey *s)
 static int mark_entries(survey *s, uint64_t head, unsigned char flag)
 {
     for (uint64_t i = head; i; i = pm__entry(s->a, i - 1)->link.v) {
-        MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | CLOSING)),
-             "entry %" PRIu64 " is free, or twice on the dying, settling or closing list", i);
+        MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | CLOSING | LITTER)),
+             "entry %" PRIu64 " is free, or twice on the dying, settling, closing or litter list", i);
         s->entries[i - 1] |= flag;
     }
     return PM_OK;
@@ -334,6 +336,12 @@ static int check_contained(survey *s, uint64_t entry, const pm_entry_shm *e)
     return PM_OK;
 }
 
+static bool is_item(const survey *s, uint64_t entry)
+{
+    uint64_t strip = pm__entry(s->a, entry - 1)->strip.v;
+    return strip == PM_ITEM || strip == PM_ITEM_SPILT;
+}
+
 /* The items of a gate: sealed, linked, and as many as it says. */
 static int check_gate(survey *s, uint64_t entry, const pm_entry_shm *e)
 {
@@ -343,8 +351,8 @@ static int check_gate(survey *s, uint64_t entry, const pm_entry_shm *e)
     for (uint64_t i = q->head.v; i; n++, last = i, i = pm__entry(s->a, i - 1)->link.v) {
         MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | ITEM)),
              "gate %" PRIu64 ": its item %" PRIu64 " is free, or on another list", entry, i);
-        MUST(pm__entry(s->a, i - 1)->strip.v == PM_ITEM &&
-                 (state_of(s, i) == PM_SEALED || state_of(s, i) == PM_FAILED),
+        MUST(is_item(s, i) && (state_of(s, i) == PM_SEALED || state_of(s, i) == PM_FAILED ||
+                               state_of(s, i) == PM_SPILLED),
              "gate %" PRIu64 ": its item %" PRIu64 " is in state %d, strip %" PRIu64, entry, i,
              state_of(s, i), pm__entry(s->a, i - 1)->strip.v);
         s->entries[i - 1] |= ITEM;
@@ -401,30 +409,50 @@ static int check_mailbox(survey *s, uint64_t entry, const pm_entry_shm *e)
     return rc;
 }
 
+/* What stands for its bytes: a block, the table of what they contain, a copy on disk. */
+static int check_bytes(survey *s, uint64_t entry, const pm_entry_shm *e)
+{
+    enum pm_entry_state state = state_of(s, entry);
+    uint64_t table = e->nrefs.v * sizeof(pm_ref),
+             bytes = table ? pm__refs_offset(e->size.v) + table : e->size.v;
+    bool sealed = state == PM_SEALED || state == PM_FAILED || state == PM_SPILLED;
+    /* a pending object whose bytes became a result's has a size, but neither block nor
+     * references */
+    MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0),
+         "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry, bytes);
+    MUST(!pm__is_away(e) || (e->copy.v && (state == PM_SPILLED || state == PM_FREED)),
+         "entry %" PRIu64 ": state %d, strip %" PRIu64 ", copy at %" PRIx64, entry, state,
+         e->strip.v, e->copy.v);
+    MUST(e->strip.v != PM_LITTER || (e->copy.v && !e->block.v),
+         "entry %" PRIu64 ": litter with block %" PRIx64 ", copy at %" PRIx64, entry, e->block.v,
+         e->copy.v);
+    if (e->copy.v) {
+        uint64_t units = pm__heap_usable(&s->a->disk, e->copy.v);
+        MUST(units, "entry %" PRIu64 ": there is no extent at %" PRIx64, entry, e->copy.v);
+        s->copies += units;
+    }
+    return pm__has_block(e)
+               ? check_block(s, e->block.v, pm__is_away(e) ? table : bytes, "entry", entry)
+               : PM_OK;
+}
+
 /* Everything of an entry but its count of references. */
 static int check_entry(survey *s, uint64_t entry)
 {
     const pm_entry_shm *e = pm__entry(s->a, entry - 1);
     enum pm_entry_state state = state_of(s, entry);
     unsigned char flags = s->entries[entry - 1];
-    bool sealed = state == PM_SEALED || state == PM_FAILED, freed = state == PM_FREED;
+    bool sealed = state == PM_SEALED || state == PM_FAILED || state == PM_SPILLED,
+         freed = state == PM_FREED;
     bool gate = pm__is_gate(s->a, entry);
-    uint64_t bytes =
-        e->nrefs.v ? pm__refs_offset(e->size.v) + e->nrefs.v * sizeof(pm_ref) : e->size.v;
     MUST(sealed || freed || state == PM_PENDING || (gate && state == PM_OFFERING),
          "entry %" PRIu64 " is live in state %d", entry, state);
     MUST(gate || (e->held.v <= e->nrefs.v && (!sealed || flags & DYING || e->held.v == e->nrefs.v)),
          "entry %" PRIu64 ": state %d, %" PRIu64 " of %" PRIu64 " contained references", entry,
          state, e->held.v, e->nrefs.v);
-    /* a pending object whose bytes became a result's has a size, but neither block nor
-     * references */
-    MUST(e->block.v || bytes <= PM_INLINE || (!sealed && e->nrefs.v == 0),
-         "entry %" PRIu64 ": %" PRIu64 " bytes inline", entry, bytes);
     MUST(e->strip.v == PM_WHOLE || e->strip.v > PM_STRIPPED || freed,
          "entry %" PRIu64 ": state %d, strip %" PRIu64, entry, state, e->strip.v);
-    int rc = e->block.v && e->strip.v != PM_STRIPPED
-                 ? check_block(s, e->block.v, bytes, "entry", entry)
-                 : PM_OK;
+    int rc = check_bytes(s, entry, e);
     if (!rc)
         rc = gate ? check_gate(s, entry, e) : check_contained(s, entry, e);
     if (!rc && pm__is_mailbox(s->a, entry))
@@ -456,6 +484,8 @@ static int check_entries(survey *s)
         rc = mark_entries(s, s->h->settling.v, SETTLING);
     if (!rc)
         rc = mark_entries(s, s->h->closing.v, CLOSING);
+    if (!rc)
+        rc = mark_entries(s, s->h->litter.v, LITTER);
     for (uint64_t i = 1; !rc && i <= s->h->entries.high.v; i++)
         if (entry_live(s, i))
             rc = check_entry(s, i);
@@ -482,11 +512,15 @@ static int compare_refs(survey *s)
              "entry %" PRIu64 ": %" PRIu64 " references, but %" PRIu64 " found", i, refs,
              s->refs[i - 1]);
         uint64_t strip = pm__entry(s->a, i - 1)->strip.v;
-        bool goes = refs == 0 || strip == PM_STRIPPING || strip == PM_SHUTTING;
+        bool litter = strip == PM_LITTER, goes = (refs == 0 && !litter) || strip == PM_STRIPPING ||
+                                                 strip == PM_LEAVING || strip == PM_SHUTTING;
+        MUST(litter == ((s->entries[i - 1] & LITTER) != 0) && (!litter || refs == 0),
+             "entry %" PRIu64 ": strip %" PRIu64 ", %" PRIu64 " references, litter %d", i, strip, refs,
+             (s->entries[i - 1] & LITTER) != 0);
         MUST(goes == ((s->entries[i - 1] & DYING) != 0),
              "entry %" PRIu64 ": %" PRIu64 " references, strip %" PRIu64 ", dying %d", i, refs,
              strip, (s->entries[i - 1] & DYING) != 0);
-        MUST((strip == PM_ITEM) == ((s->entries[i - 1] & ITEM) != 0),
+        MUST(is_item(s, i) == ((s->entries[i - 1] & ITEM) != 0),
              "entry %" PRIu64 ": strip %" PRIu64 ", in the list of a gate %d", i, strip,
              (s->entries[i - 1] & ITEM) != 0);
     }
@@ -850,6 +884,12 @@ static int check_heap(survey *s)
     pm__heap_stats(&s->a->heap, &stats);
     MUST(stats.used == s->blocks, "heap: %" PRIu64 " bytes used, records name %" PRIu64, stats.used,
          s->blocks);
+    if (s->h->disk_bytes == 0)
+        return PM_OK;
+    MUST(pm__heap_check(&s->a->disk) == PM_OK, "the spill file's page table is broken");
+    pm__heap_stats(&s->a->disk, &stats);
+    MUST(stats.used == s->copies,
+         "spill file: %" PRIu64 " units used, entries name %" PRIu64, stats.used, s->copies);
     return PM_OK;
 }
 

@@ -19,6 +19,10 @@ typedef struct {
     uint64_t entry_capacity, task_capacity;
     /* bytes; largest: the next block may be this long */
     uint64_t heap_capacity, heap_used, heap_free, heap_largest;
+    uint64_t disk_capacity, disk_used; /* bytes of the spill file */
+    /* so far: copies written to it, objects brought back, and their bytes */
+    uint64_t spills, spilled_bytes, restores, restored_bytes;
+    uint64_t disk_errno;    /* why the latest write of a copy failed, 0 = it did not */
     uint64_t ready;         /* tasks in the queues */
     uint64_t workers, idle; /* attached; asleep for a task */
     uint64_t clients;

@@ -269,8 +269,8 @@ uint64_t pm__first_in_line(const pm_arena *a)
         return 0;
     for (uint64_t i = 0; i < pm__client_high(a); i++) {
         uint64_t used = pm_a64_load(&a->clients[i].waiters); /* a sweep clears it */
-        for (int w = 0; w < PM_WAITERS; w++) {
-            uint64_t ticket = used >> w & 1 ? pm_a64_load(&pm__waiter(a, i, w)->ticket) : 0;
+        for (; used; used &= used - 1) {
+            uint64_t ticket = pm_a64_load(&pm__waiter(a, i, __builtin_ctzll(used))->ticket);
             if (ticket && (!first || ticket < first))
                 first = ticket;
         }

@@ -11,8 +11,9 @@
 static pm_stats stats_of(const pm_arena *a)
 {
     const pm_header_shm *h = a->h;
-    pm_heap_stats heap;
+    pm_heap_stats heap, disk;
     pm__heap_stats(&a->heap, &heap);
+    pm__heap_stats(&a->disk, &disk);
     pm_stats s = {
         .entries = h->entries.live.v,
         .holds = h->holds.live.v,
@@ -24,6 +25,13 @@ static pm_stats stats_of(const pm_arena *a)
         .heap_used = heap.used,
         .heap_free = heap.free,
         .heap_largest = heap.largest,
+        .disk_capacity = disk.capacity * PM_DISK_UNIT,
+        .disk_used = disk.used * PM_DISK_UNIT,
+        .spills = pm_a64_load(&h->spills),
+        .spilled_bytes = pm_a64_load(&h->spilled_bytes),
+        .restores = pm_a64_load(&h->restores),
+        .restored_bytes = pm_a64_load(&h->restored_bytes),
+        .disk_errno = pm_a64_load(&h->disk_errno),
         .ready = h->ready.v,
         .workers = h->workers.v,
         .idle = h->idle_count.v,
@@ -53,7 +61,7 @@ int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
 /* ---- words ----------------------------------------------------------------------------------- */
 
 static const char *const KINDS[] = {"free", "driver", "keeper", "worker", "guest"};
-static const char *const STATES[] = {"free", "pending", "sealed", "failed", "freed", "offering"};
+static const char *const STATES[] = {"free", "pending", "sealed", "failed", "freed", "offering", "spilled"};
 static const char *const TASKS[] = {"free",    "building",  "waiting",  "ready",
                                     "running", "finishing", "abandoned"};
 
@@ -102,7 +110,7 @@ static void dump_entry(const pm_arena *a, uint64_t i, FILE *out)
             "object %" PRIu64 " generation %" PRIu64 ": %s, %" PRIu64 " references, %" PRIu64
             " bytes %s",
             i, state >> 8, WORD(STATES, state & 0xff), e->refs.v, e->size.v,
-            e->block.v ? "in the heap" : "inline");
+            pm__is_away(e) ? "on disk" : e->block.v ? "in the heap" : "inline");
     if (e->nrefs.v)
         fprintf(out, ", contains %" PRIu64, e->nrefs.v);
     if (e->task.v)

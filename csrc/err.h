@@ -37,7 +37,9 @@
     X(-26, END, ObjectRefStreamEndOfStreamError, "the generator has ended")                        \
     X(-27, DROPPED, PlasmidError, "nobody waits for what the task yields")                         \
     X(-28, CROWDED, PendingCallsLimitExceeded,                                                     \
-      "as many calls of the actor are pending as its max_pending_calls allows")
+      "as many calls of the actor are pending as its max_pending_calls allows")                    \
+    X(-29, SPILLED, PlasmidError, "the object is on disk")                                         \
+    X(-30, LOST, ObjectLostError, "its copy on disk is damaged, or cannot be read any more")
 
 enum {
     PM_OK = 0,

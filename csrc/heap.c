@@ -6,7 +6,8 @@
  * run of the next bin that has one, where every run is: O(1), and the shortest bin that fits.
  * Blocks are cut from the front of a run and the untouched end of the heap is the longest run,
  * so warm low memory is used before fresh memory and a free and alloc of one size returns the
- * same pages.
+ * same pages. Spans are cut from the end of one: they live longer than what is large, and would
+ * stand in the middle of what it leaves.
  *
  * Slots: a class's slot size is m << s bytes with m from 9 to 16, so a span of m pages holds
  * 4096 >> s slots and no rest; below 320 bytes 256 slots are enough, which keeps all that is
@@ -48,7 +49,7 @@ enum {
     /* an empty list takes two writes less, and two for the bitmaps */
     W_BIN_ADD = 2 + W_LIST_PUSH,
     W_BIN_REMOVE = W_LIST_REMOVE, /* likewise */
-    W_RUN_TAKE = W_BIN_REMOVE + W_BIN_ADD + 2,
+    W_RUN_TAKE = W_BIN_REMOVE + W_BIN_ADD + 3,
     W_RUN_GIVE = (W_BIN_REMOVE + 2) + (W_BIN_REMOVE + 1) + W_BIN_ADD + 1,
     W_SPAN_MAKE = W_RUN_TAKE + 4 + 2 + 2 + 1,
     W_SPAN_DROP = W_LIST_REMOVE + 2 + 1 + W_RUN_GIVE,
@@ -235,7 +236,7 @@ static uint64_t find_run(const pm_heap *h, uint64_t pages)
     return s->runs[group * PM_HEAP_BINS + (unsigned)__builtin_ctzll(bits)].v;
 }
 
-/* First page of a run with this tag, cut from the front of a free one; 0 if there is none. */
+/* First page of a run with this tag, cut from a free one; 0 if there is none. */
 static uint64_t run_take(pm_heap *h, uint64_t tag)
 {
     uint64_t pages = tag_pages(tag), page = find_run(h, pages);
@@ -243,10 +244,14 @@ static uint64_t run_take(pm_heap *h, uint64_t tag)
         return 0;
     uint64_t found = tag_pages(h->pages[page].tag.v);
     bin_remove(h, page, found);
-    if (found > pages)
+    if (found > pages && tag_kind(tag) == BLOCK)
         bin_add(h, page + pages, found - pages); /* renews the foot of the last page */
     else
-        pm_set(h->l, &h->pages[page + pages - 1].foot, 0);
+        pm_set(h->l, &h->pages[page + found - 1].foot, 0);
+    if (found > pages && tag_kind(tag) == SPAN) {
+        bin_add(h, page, found - pages);
+        page += found - pages;
+    }
     pm_set(h->l, &h->pages[page].tag, tag);
     add(h, &h->shm->pages_used, pages);
     return page;

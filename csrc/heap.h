@@ -37,7 +37,7 @@ enum {
 
     /* Most pm_set() calls of one pm__heap_alloc() and of one pm__heap_free(); heap.c adds them
      * up. */
-    PM_HEAP_ALLOC_WRITES = 22,
+    PM_HEAP_ALLOC_WRITES = 23,
     PM_HEAP_FREE_WRITES = 24,
 };
 

@@ -8,7 +8,7 @@
  * nothing.
  *
  *   header | clients | waiters | entries | holds | tasks | keys | buckets | events | present | owners |
- *   page descriptors | heap
+ *   used | page descriptors | those of the disk | heap
  *
  * Invariants (pm_check() proves them):
  *   entry.refs  = hold records of it + tasks that take or produce it + sealed objects that contain it
@@ -27,7 +27,10 @@
  *   aside       = workers with aside != 0, none of which is idle or busy
  *   all tasks that a client runs, but calls, are of the environment that it is bound to
  *   entry_live  = entries not on the free list and below entry_high; hold_live, task_live likewise
- *   heap used   = sum of the blocks of entries, those stripped apart, and of tasks' argument tables */
+ *   heap used   = sum of the blocks of entries, but of those without (pm__has_block), and of tasks'
+ *                 argument tables
+ *   disk used   = sum of the extents of entries' copies
+ *   an entry that is SPILT is SPILLED or FREED, and has a copy */
 #ifndef PM_LAYOUT_H
 #define PM_LAYOUT_H
 
@@ -37,10 +40,10 @@
 #include "lock.h"
 
 enum {
-    PM_VERSION = 2,
+    PM_VERSION = 3,
     PM_CLIENTS = 1024,
     PM_WAITERS = 60, /* threads of one client that may sleep in get or wait at the same time */
-    PM_INLINE = 152, /* bytes of a value kept in its entry */
+    PM_INLINE = 144, /* bytes of a value kept in its entry */
     PM_TASK_ARGS = 4,
     PM_TASK_RETS = 4,
     PM_TASK_NAME = 40,
@@ -75,6 +78,7 @@ typedef struct {
     pm_j64 strip;   /* [J] enum pm_strip */
     /* [F] serial of the task that it is a result of, 0 = it was put; constant while the entry exists */
     pm_j64 producer;
+    pm_j64 copy;                    /* [J] where its copy on disk is (disk.h), 0 = it has none */
     unsigned char bytes[PM_INLINE]; /* [F] the value, or with a block: its call site, a text */
 } pm_entry_shm;
 
@@ -85,19 +89,26 @@ enum pm_entry_state {
     PM_FAILED,   /* sealed, and the value is an exception to raise */
     PM_FREED,    /* by the user: references stay, the bytes go when nobody looks at them any more */
     PM_OFFERING, /* a gate whose stream has items, and a task that may add more */
+    PM_SPILLED,  /* sealed, and its bytes are on disk, or about to be there alone (spill.h) */
 };
 
-/* What an entry is beside an object with a value, or what has become of a freed one's bytes. Nobody
- * gets a reference to the last four by their id. */
+/* What an entry is beside an object with a value, or what has become of its bytes. Nobody gets a
+ * reference to those after the mailbox by their id. */
 enum pm_strip {
     PM_WHOLE,
-    PM_STRIPPING, /* on the dying list: contained references go, then the block */
+    PM_STRIPPING, /* freed, on the dying list: contained references go, then the block */
     PM_STRIPPED,  /* block still names what it was, for those who look without the lock */
+    /* its bytes are on disk alone: block is the table of contained references; if there are none, it
+     * still names what it was */
+    PM_SPILT,
+    PM_LEAVING, /* freed, as STRIPPING, and spilt before */
     PM_MAILBOX,   /* of an actor: its bytes are a pm_mailbox_shm */
     PM_GATE,      /* of a stream: its bytes are a pm_stream_shm, `held` counts the items in it */
     PM_SHUTTING,  /* a gate that nobody holds any more: on the dying list, its items go */
     PM_SHUT,      /* and they are gone */
     PM_ITEM,      /* of a stream, sealed, and not yet taken: link is the next one */
+    PM_ITEM_SPILT, /* the same, spilt */
+    PM_LITTER,    /* all that is left of it is its copy on disk: on the header's list */
 };
 
 /* What a task yields and nobody has taken yet, oldest first. It lies in the bytes of the gate: a
@@ -350,7 +361,10 @@ typedef struct {
     uint64_t events;           /* [C] */
     uint64_t present;    /* [C] bit per 64 KiB of heap whose pages all exist; its words are [A] */
     uint64_t owners;     /* [C] per 64 KiB of heap: entry with the block over its first byte; [A] */
+    uint64_t used;       /* [C] per entry: when its block was last looked at (clock); [A] */
     uint64_t pages;      /* [C] */
+    uint64_t disk_pages; /* [C] */
+    uint64_t disk_bytes; /* [C] that may be spilled, in the units of disk.h; 0 = none */
     uint64_t heap;       /* [C] */
     uint64_t heap_bytes; /* [C] */
     uint64_t kinds;      /* [C] of resources */
@@ -362,6 +376,14 @@ typedef struct {
     pm_a64 recorded;    /* [A] events so far; raised under the lock */
     pm_a64 tickets;     /* [A] given so far to those who stand in line for heap; under the lock */
     pm_a64 lined;       /* [A] 1: somebody may stand in it */
+    pm_a64 clock;       /* [A] blocks made so far: the time by which objects are used */
+    pm_a64 disk_fd;     /* [A] the driver's descriptor of the spill file, + 1; 0 = there is none */
+    pm_a64 disk_pid;    /* [A] the driver; this and the next two are written before that */
+    pm_a64 disk_device, disk_inode; /* [A] */
+    pm_a64 disk_errno;              /* [A] why the latest write of a copy failed; 0: it did not */
+    /* [A] so far: copies written, objects brought back, and their bytes */
+    pm_a64 spills, spilled_bytes, restores, restored_bytes;
+    pm_a64 spilling_told; /* [A] 1: the program has been told that there are some */
     pm_a64 failed;      /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;
@@ -375,6 +397,7 @@ typedef struct {
     pm_j64 removing;    /* [J] removed groups to clear up after */
     pm_j64 following;   /* [J] calls whose predecessor is ready, which they have not been told */
     pm_j64 closing;     /* [J] mailboxes of dead actors with calls to fail */
+    pm_j64 litter;      /* [J] entries of which a copy on disk is left */
     pm_j64 group_serial;
     pm_j64 bundle_free; /* [J] free list */
     pm_j64 seq;         /* [J] */
@@ -397,11 +420,12 @@ typedef struct {
     pm_bundle_shm bundles[PM_BUNDLES]; /* the first is the machine */
     pm_group_shm groups[PM_GROUPS];
     pm_heap_shm heap_shm;
+    pm_heap_shm disk_shm; /* extents of the spill file */
     pm_lock_shm lock;
 } pm_header_shm;
 
 _Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
-_Static_assert(offsetof(pm_entry_shm, bytes) == 104, "layout");
+_Static_assert(offsetof(pm_entry_shm, bytes) == 112, "layout");
 _Static_assert(sizeof(pm_stream_shm) <= PM_INLINE, "a gate has room for its stream");
 _Static_assert(sizeof(pm_mailbox_shm) + sizeof(pm_ref) <= PM_INLINE, "and a mailbox for its queue");
 _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");

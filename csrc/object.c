@@ -100,6 +100,7 @@ void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e)
 {
     if (!e->block.v)
         return;
+    pm_a64_store(&a->used[slot], pm_a64_add(&a->h->clock, 1) + 1);
     uint64_t from = e->block.v - a->h->heap, to = from + e->size.v;
     for (uint64_t c = (from + PM_CHUNK - 1) / PM_CHUNK; c * PM_CHUNK < to; c++)
         atomic_store_explicit(&a->owners[c].v, slot + 1, memory_order_relaxed);
@@ -305,8 +306,7 @@ static bool is_live(const pm_arena *a, pm_ref ref)
     return state >> 8 == ref.generation && (state & 0xff) != PM_FREE;
 }
 
-/* Under the lock: the process's first reference, or one more if another thread was first. */
-static int hold_locked(pm_op *op, uint64_t entry)
+int pm__hold_locked(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     if (take_one_more(&op->a->local[entry - 1]))
@@ -335,7 +335,7 @@ int pm_hold(pm_arena *a, pm_patience how, pm_ref ref)
     const pm_entry_shm *e = pm__entry(a, ref.slot);
     rc = is_live(a, ref) && e->refs.v && e->strip.v <= PM_MAILBOX &&
                  a->local[ref.slot].own != PM_STOCKED
-             ? hold_locked(&op, ref.slot + 1)
+             ? pm__hold_locked(&op, ref.slot + 1)
              : PM_ENOTFOUND;
     int left = pm__done(&op);
     return rc ? rc : left;
@@ -371,6 +371,14 @@ void pm_drop(pm_arena *a, uint64_t slot)
     pm__done(&op); /* memory is back when this returns, unless others are at the lock */
 }
 
+/* Written only when it changes: readers of one object do not meet. */
+static void be_used(pm_arena *a, uint64_t slot)
+{
+    uint64_t now = pm_a64_load(&a->h->clock);
+    if (pm__entry(a, slot)->block.v && pm_a64_load(&a->used[slot]) != now)
+        pm_a64_store(&a->used[slot], now);
+}
+
 int pm_pin(pm_arena *a, uint64_t slot)
 {
     pm_local *own = &a->local[slot];
@@ -380,10 +388,13 @@ int pm_pin(pm_arena *a, uint64_t slot)
      * order: pins raised -> read state; the other side is pm__entry_strip(). */
     pm_a64_add(&a->holds[own->hold - 1].pins, 1);
     atomic_thread_fence(memory_order_seq_cst);
-    if (pm_state(a, slot) != PM_FREED)
+    enum pm_entry_state state = pm_state(a, slot);
+    if (state != PM_FREED && state != PM_SPILLED) {
+        be_used(a, slot);
         return PM_OK;
+    }
     pm_unpin(a, slot);
-    return PM_EFREED;
+    return state == PM_FREED ? PM_EFREED : PM_ESPILLED;
 }
 
 void pm_unpin(pm_arena *a, uint64_t slot)
@@ -391,14 +402,18 @@ void pm_unpin(pm_arena *a, uint64_t slot)
     if (a->heir)
         a = a->heir;
     pm_op op;
-    pm_a64_sub(&a->holds[a->local[slot].hold - 1].pins, 1);
+    bool last = pm_a64_sub(&a->holds[a->local[slot].hold - 1].pins, 1) == 1;
     atomic_thread_fence(memory_order_seq_cst);
     enum pm_entry_state state = pm_state(a, slot);
     if (state == PM_SEALED || state == PM_FAILED) {
         pm_drop(a, slot);
+        /* order: pins lowered -> read `lined`; who wants room stands in line, then reads pins */
+        if (last && pm_a64_load(&a->h->lined))
+            pm__wake_everyone(a); /* it may be spilled from now on */
         return;
     }
-    /* somebody may be waiting for just this: to seal it, or for the bytes of a freed object */
+    /* somebody may be waiting for just this: to seal it, to bring it back, or for the bytes of a freed
+     * object */
     int rc = pm__enter(&op, a, PM_TRY);
     if (rc == PM_EAGAIN)
         defer(a, slot);
@@ -416,7 +431,7 @@ int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref)
         return rc;
     const pm_entry_shm *e = pm__entry(a, ref.slot);
     /* Under the lock, so a freed entry whose bytes are still whole keeps them for us. */
-    rc = is_live(a, ref) && e->refs.v && e->strip.v == PM_WHOLE ? hold_locked(&op, ref.slot + 1)
+    rc = is_live(a, ref) && e->refs.v && e->strip.v == PM_WHOLE ? pm__hold_locked(&op, ref.slot + 1)
                                                                 : PM_ENOTFOUND;
     if (rc == PM_OK)
         pm_a64_add(&a->holds[a->local[ref.slot].hold - 1].pins, 1);
@@ -462,17 +477,17 @@ int pm_look(const pm_arena *a, uint64_t slot, pm_view *out)
 {
     const pm_entry_shm *e = pm__entry(a, slot);
     enum pm_entry_state state = pm_state(a, slot);
-    if (state != PM_SEALED && state != PM_FAILED)
+    if (state != PM_SEALED && state != PM_FAILED && state != PM_SPILLED)
         return state == PM_FREED ? PM_EFREED : PM_ESTATE;
     uint64_t block = e->block.v, size = e->size.v;
     const char *bytes = block ? a->readable + (block - a->h->heap) : (const char *)e->bytes;
-    *out = (pm_view){.state = state,
+    *out = (pm_view){.state = state == PM_SPILLED ? PM_SEALED : state,
                      .is_inline = block == 0,
                      .data = bytes,
                      .size = size,
                      .refs = (const pm_ref *)(bytes + pm__refs_offset(size)),
                      .nrefs = e->nrefs.v};
-    return PM_OK;
+    return state == PM_SPILLED ? PM_ESPILLED : PM_OK;
 }
 
 int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
@@ -544,7 +559,7 @@ int pm_find(pm_arena *a, pm_patience how, const unsigned char key[PM_KEY], pm_re
     if (rc)
         return rc;
     uint64_t entry = pm__directory_find(&op, key);
-    rc = entry && pm__entry(a, entry - 1)->refs.v ? hold_locked(&op, entry) : PM_ENOTFOUND;
+    rc = entry && pm__entry(a, entry - 1)->refs.v ? pm__hold_locked(&op, entry) : PM_ENOTFOUND;
     if (rc == PM_OK)
         *out = ref_of(a, entry);
     int left = pm__done(&op);

@@ -54,6 +54,8 @@ void pm_label(pm_arena *a, uint64_t slot, const char *site);
 int pm_seal(pm_arena *a, pm_patience how, uint64_t slot, bool failed);
 int pm__seal_locked(pm_op *op, uint64_t slot, bool failed);
 
+/* Under the lock: the process's first reference, or one more. PM_ETABLE. */
+int pm__hold_locked(pm_op *op, uint64_t entry);
 /* One more reference of this process. PM_ENOTFOUND if that generation is gone. Lock-free if the
  * process has one. */
 int pm_hold(pm_arena *a, pm_patience how, pm_ref ref);
@@ -62,8 +64,9 @@ bool pm__take_one_more(pm_arena *a, uint64_t slot);
 /* One less. Never waits, never fails: what cannot be done now is deferred to the next operation, at
  * most by a millisecond or two. */
 void pm_drop(pm_arena *a, uint64_t slot);
-/* A pin is a reference that also promises that the bytes stay. Needs a reference already, to a
- * sealed object. Lock-free. PM_EFREED. */
+/* A pin is a reference that also promises that the bytes stay where pm_look() says from then on. Needs
+ * a reference already, to a sealed object. Lock-free. PM_EFREED, PM_ESPILLED (spill.h brings it
+ * back). */
 int pm_pin(pm_arena *a, uint64_t slot);
 void pm_unpin(pm_arena *a, uint64_t slot);
 
@@ -96,8 +99,9 @@ static inline enum pm_entry_state pm_state(const pm_arena *a, uint64_t slot)
 {
     return (enum pm_entry_state)(pm_p64_load(&a->entries[slot].state) & 0xff);
 }
-/* The bytes of a sealed entry this process holds or that a task it runs takes. No lock.
- * PM_ESTATE if it is pending. */
+/* The bytes of a sealed entry this process holds or that a task it runs takes. No lock. Those of a
+ * block may be read under a pin that was taken before. PM_ESTATE if it is pending; PM_ESPILLED: the
+ * view says all but where they are. */
 int pm_look(const pm_arena *a, uint64_t slot, pm_view *out);
 
 /* The reference to an entry that this process, or a task it runs, holds. */
@@ -117,7 +121,7 @@ static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
  * with one reference more; *offset from the first of its bytes. No lock. PM_ENOTFOUND; of
  * most blocks below PM_CHUNK bytes, too. */
 int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset);
-/* Write down whose block it is, before others can see the object. No lock. */
+/* Write down whose block it is, and that it is used now, before others can see the object. No lock. */
 void pm__own_chunks(pm_arena *a, uint64_t slot, const pm_entry_shm *e);
 
 /* Directory: give an object of ours a key, and find (and hold) one. PM_EEXISTS, PM_ENOTFOUND. */

@@ -103,6 +103,22 @@ int pm__os_pwrite(int fd, const void *data, uint64_t len, uint64_t offset)
     return PM_OK;
 }
 
+int pm__os_pread(int fd, void *data, uint64_t len, uint64_t offset)
+{
+    char *p = data;
+    while (len > 0) {
+        ssize_t n = pread(fd, p, len, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return PM_ELOST;
+        p += n;
+        len -= (uint64_t)n;
+        offset += (uint64_t)n;
+    }
+    return PM_OK;
+}
+
 int pm__os_sleep(pm_futex *word, uint32_t expected, uint64_t deadline)
 {
     struct timespec ts = {.tv_sec = (time_t)(deadline / 1000000000u),

@@ -31,6 +31,8 @@ int pm__os_map(int fd, uint64_t offset, uint64_t len, bool writable, char **out)
 void pm__os_unmap(char *at, uint64_t len);
 /* Write to the file behind the arena without touching any map: fills fresh pages without faults. */
 int pm__os_pwrite(int fd, const void *data, uint64_t len, uint64_t offset);
+/* All of it, or PM_ELOST: the file ends before, or cannot be read. */
+int pm__os_pread(int fd, void *data, uint64_t len, uint64_t offset);
 
 /* Sleep while *word == expected, at most until `deadline` (pm__os_now(); 0 = no limit). Returns
  * PM_OK when woken or the word differs, PM_ETIMEDOUT-like PM_ETIMEOUT, or PM_EINTR when a signal

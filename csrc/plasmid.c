@@ -11,6 +11,7 @@
 static void see_to_it(pm_arena *a)
 {
     pm__settle(a->heir ? a->heir : a, PM_WAIT);
+    pm__spill_trim(a->heir ? a->heir : a);
     if (a->kind == PM_WORKER && pm__cancel_remind(a))
         pm__call_watcher(a);
 }
@@ -29,10 +30,12 @@ static int attached(pm_arena *a, int rc, enum pm_kind kind, int driver_pidfd, pm
     return rc;
 }
 
-int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out)
+int pm_open_new(uint64_t heap_bytes, uint64_t disk_bytes, const pm_total *totals, uint64_t n,
+                pm_arena **out)
 {
     pm_arena *a = malloc(sizeof *a);
-    return a ? attached(a, pm__arena_create(heap_bytes, totals, n, a), PM_DRIVER, -1, out)
+    return a ? attached(a, pm__arena_create(heap_bytes, disk_bytes, totals, n, a), PM_DRIVER, -1,
+                        out)
              : PM_ESYS;
 }
 

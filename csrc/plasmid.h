@@ -8,6 +8,7 @@
  *   stream.h  what a task yields                    group.h   placement groups
  *   guard.h   the thread that keeps the keeper alive
  *   actor.h   actors                                relay.h   their bell, for event loops
+ *   disk.h    the spill file                        spill.h   objects on disk for want of memory
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
@@ -16,18 +17,22 @@
 #include "actor.h"
 #include "cancel.h"
 #include "check.h"
+#include "disk.h"
 #include "group.h"
 #include "guard.h"
 #include "os.h"
 #include "recover.h"
 #include "relay.h"
 #include "room.h"
+#include "spill.h"
 #include "survey.h"
 #include "window.h"
 
-/* A fresh session's arena, with this process as its driver. totals: what tasks may use, CPU first,
+/* A fresh session's arena, with this process as its driver. disk_bytes: that may be spilled, to the file
+ * of pm_disk_use(). totals: what tasks may use, CPU first,
  * GPU, memory, then others by name. PM_EINVAL: more than PM_KINDS of them or PM_DEVICES GPUs. */
-int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out);
+int pm_open_new(uint64_t heap_bytes, uint64_t disk_bytes, const pm_total *totals, uint64_t n,
+                pm_arena **out);
 /* Join the arena behind fd (which stays the caller's); driver_pidfd too. bell: eventfd of the
  * keeper, or -1. */
 int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena **out);

@@ -23,6 +23,7 @@ uint64_t pm__entry_new(pm_op *op)
     pm_init(&e->holders, 0);
     pm_init(&e->deps, 0);
     pm_init(&e->key, 0);
+    pm_init(&e->copy, 0);
     pm_init(&e->strip, PM_WHOLE);
     return entry;
 }

@@ -1,4 +1,5 @@
-/* room.h - a full store: whoever makes an object waits until others have gone.
+/* room.h - a full store: whoever makes an object has others go to the disk (spill.h), and where none
+ * can, waits until some have gone or may.
  *
  * They stand in line. Were it not so, a task that runs later could take each block that goes back
  * while an earlier one, whose result somebody waits for, gets none for ever. What is smaller than

@@ -26,13 +26,31 @@ void pm__give_block(pm_op *op, uint64_t block)
         op->everyone = true;
 }
 
+/* Its place in the table goes with its copy on disk: not before the file has been seen to. */
+static void leave_litter(pm_op *op, uint64_t entry, uint64_t generation)
+{
+    pm_lock *l = lock_of(op);
+    pm_entry_shm *e = pm__entry(op->a, entry - 1);
+    pm_publish(l, &e->state, generation << 8 | PM_PENDING);
+    pm_set(l, &e->block, 0);
+    pm_set(l, &e->size, 0);
+    pm_set(l, &e->nrefs, 0);
+    pm_set(l, &e->strip, PM_LITTER);
+    pm_set(l, &e->link, op->a->h->litter.v);
+    pm_set(l, &op->a->h->litter, entry);
+}
+
 static void entry_free(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     uint64_t generation = (pm_p64_load(&e->state) >> 8) + 1;
-    if (e->block.v && e->strip.v != PM_STRIPPED)
+    if (pm__has_block(e))
         pm__give_block(op, e->block.v);
     pm__directory_remove(op, entry);
+    if (e->copy.v) {
+        leave_litter(op, entry, generation);
+        return;
+    }
     pm_publish(lock_of(op), &e->state, generation << 8 | PM_FREE);
     pm__pool_give(op, &op->a->h->entries, entry);
 }
@@ -49,7 +67,7 @@ static void push_dying(pm_op *op, uint64_t entry)
 static void entry_gone(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    if (e->strip.v == PM_STRIPPING || e->strip.v == PM_SHUTTING)
+    if (e->strip.v == PM_STRIPPING || e->strip.v == PM_LEAVING || e->strip.v == PM_SHUTTING)
         return; /* it is on the list, and goes with its last step there */
     if (e->held.v == 0 && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES)
         entry_free(op, entry);
@@ -57,20 +75,33 @@ static void entry_gone(pm_op *op, uint64_t entry)
         push_dying(op, entry);
 }
 
+bool pm__is_pinned(const pm_arena *a, const pm_entry_shm *e)
+{
+    for (uint64_t i = e->holders.v; i; i = a->holds[i - 1].enext.v)
+        if (pm_a64_load(&a->holds[i - 1].pins))
+            return true;
+    return false;
+}
+
 void pm__entry_strip(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
-    if (state_of(op->a, entry) != PM_FREED || e->strip.v != PM_WHOLE || !(e->block.v || e->held.v))
+    bool away = e->strip.v == PM_SPILT;
+    if (state_of(op->a, entry) != PM_FREED || !(away || e->strip.v == PM_WHOLE) ||
+        !(e->block.v || e->held.v))
         return;
     if (e->refs.v == 0 || e->task.v || e->deps.v)
         return; /* it goes anyway; its bytes may still come; its link is in use */
     /* order: state FREED -> read pins. A reader pins, then reads the state (pm_pin): one of us
      * sees the other, and who gives back the last pin of a freed entry comes here again. */
     atomic_thread_fence(memory_order_seq_cst);
-    for (uint64_t i = e->holders.v; i; i = op->a->holds[i - 1].enext.v)
-        if (pm_a64_load(&op->a->holds[i - 1].pins))
-            return;
-    pm_set(lock_of(op), &e->strip, PM_STRIPPING);
+    if (pm__is_pinned(op->a, e))
+        return;
+    if (!pm__has_block(e) && !e->held.v) {
+        pm_set(lock_of(op), &e->strip, PM_STRIPPED);
+        return;
+    }
+    pm_set(lock_of(op), &e->strip, away ? PM_LEAVING : PM_STRIPPING);
     push_dying(op, entry);
 }
 
@@ -87,7 +118,7 @@ void pm__entry_unref(pm_op *op, uint64_t entry)
 pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e)
 {
     const char *bytes = e->block.v ? a->map.base + e->block.v : (const char *)e->bytes;
-    return (pm_ref *)(bytes + pm__refs_offset(e->size.v));
+    return (pm_ref *)(pm__is_away(e) ? bytes : bytes + pm__refs_offset(e->size.v));
 }
 
 static void step_dying(pm_op *op, uint64_t entry)
@@ -170,7 +201,7 @@ uint64_t pm__stream_pop(pm_op *op, uint64_t gate)
     if (first->link.v == 0)
         pm_set(l, &s->tail, 0);
     pm_set(l, &e->held, e->held.v - 1);
-    pm_set(l, &first->strip, PM_WHOLE);
+    pm_set(l, &first->strip, first->strip.v == PM_ITEM ? PM_WHOLE : PM_SPILT);
     return item;
 }
 
@@ -224,8 +255,9 @@ void pm__hold_end(pm_op *op, uint64_t hold)
 
 void pm__entry_unpinned(pm_op *op, uint64_t entry)
 {
-    if (state_of(op->a, entry) == PM_PENDING)
-        pm__entry_notify(op, entry); /* whoever wants to seal it looks again */
+    enum pm_entry_state state = state_of(op->a, entry);
+    if (state == PM_PENDING || state == PM_SPILLED)
+        pm__entry_notify(op, entry); /* whoever wants to seal it, or have it back, looks again */
     else
         pm__entry_strip(op, entry);
 }
@@ -760,7 +792,10 @@ static int step_and_leave(pm_op *op)
     for (int i = 0; i < PM_STEPS && pm_lock_room(lock_of(op)) >= 2 * PM_STEP_WRITES; i++)
         if (!step(op))
             break;
-    return pm__leave(op);
+    int rc = pm__leave(op);
+    if (*(const volatile uint64_t *)&op->a->h->litter.v)
+        pm__call_watcher(op->a);
+    return rc;
 }
 
 /* The last one out clears up: whoever finds the lock busy here leaves the rest to the one

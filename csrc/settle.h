@@ -8,6 +8,7 @@
  *   dying      entries without references: their contained references, then their bytes, then the entry
  *   settling   sealed entries: tell one waiting task after the other that its argument is there
  *   finishing  tasks that have ended: their arguments, results, function and tables
+ *   (litter    copies on disk without an object: spill.h gives them back, outside of the lock)
  *   removing   placement groups: their bundles go back to the machine, their queued tasks fail
  *   following  calls whose predecessor is ready (mailbox.h): they wait for one thing less
  *   closing    mailboxes of dead actors: their queued calls fail
@@ -55,6 +56,16 @@ static inline uint64_t pm__refs_offset(uint64_t size)
     return (size + 7) & ~UINT64_C(7);
 }
 pm_ref *pm__contained(const pm_arena *a, const pm_entry_shm *e);
+/* Whether its bytes are on disk alone: then its block is the table of what it contains. */
+static inline bool pm__is_away(const pm_entry_shm *e)
+{
+    return e->strip.v == PM_SPILT || e->strip.v == PM_LEAVING || e->strip.v == PM_ITEM_SPILT;
+}
+/* Whether `block` is one of its own. */
+static inline bool pm__has_block(const pm_entry_shm *e)
+{
+    return e->block.v && e->strip.v != PM_STRIPPED && !(pm__is_away(e) && !e->nrefs.v);
+}
 
 /* The block goes back to the heap; those who stand in line for room look again. */
 void pm__give_block(pm_op *op, uint64_t block);
@@ -62,11 +73,15 @@ void pm__give_block(pm_op *op, uint64_t block);
 /* One reference to the entry (slot + 1) less. */
 void pm__entry_unref(pm_op *op, uint64_t entry);
 
+/* Whether a process looks at the entry's bytes, or writes them. Under the lock. */
+bool pm__is_pinned(const pm_arena *a, const pm_entry_shm *e);
+
 /* Have an entry in state FREED give up what it contains and its bytes, unless somebody looks at
  * them. Whoever may have been the last to do so calls it again. */
 void pm__entry_strip(pm_op *op, uint64_t entry);
 
-/* A pin of the entry is gone: see pm__entry_strip(), and tell who waits to seal it. */
+/* A pin of the entry is gone: see pm__entry_strip(), and tell who waits to seal it, or to have it
+ * back. */
 void pm__entry_unpinned(pm_op *op, uint64_t entry);
 
 /* Have every thread that counts the entry look again. */

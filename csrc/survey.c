@@ -38,7 +38,7 @@ static void survey_entry(const pm_arena *a, uint64_t slot, pm_object_info *out)
         .nrefs = e->nrefs.v,
         .has_task = e->task.v != 0,
     };
-    if (e->block.v && e->strip.v != PM_STRIPPED)
+    if (pm__has_block(e))
         out->bytes = pm__heap_usable(&a->heap, e->block.v);
     if (e->task.v)
         memcpy(out->task, pm__task(a, e->task.v - 1)->name, PM_TASK_NAME);

@@ -63,7 +63,7 @@ static bool is_ready(const pm_arena *a, uint64_t slot)
 
 /* Have the entry count for our waiter when it is sealed. A record that counts for another
  * thread's waiter, which is in use, is made to count for all of the client's. */
-static void count_for(pm_op *op, uint64_t slot, int waiter)
+void pm__count_for(pm_op *op, uint64_t slot, int waiter)
 {
     pm_arena *a = op->a;
     pm_local *own = &a->local[slot];
@@ -105,7 +105,7 @@ static int count_batch(pm_arena *a, const uint64_t *slots, uint64_t n, int waite
         if (is_ready(a, slots[*i]))
             ++*got;
         else if (!counted(a, slots[*i], waiter)) {
-            count_for(&op, slots[*i], waiter);
+            pm__count_for(&op, slots[*i], waiter);
             linked++;
         }
     }
@@ -345,7 +345,7 @@ static int or_count_for(pm_op *op, uint64_t slot, int waiter, int refused)
 {
     if (refused != PM_ELEASED)
         return refused;
-    count_for(op, slot, waiter);
+    pm__count_for(op, slot, waiter);
     return PM_NOT_YET;
 }
 

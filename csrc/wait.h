@@ -53,6 +53,10 @@ static inline bool pm__rung(uint64_t bell)
  * as many running tasks as there are cores. For who would have to leave the wait to another thread. */
 bool pm_linger(const pm_arena *a, uint64_t slot, uint64_t ns);
 
+/* Under the lock: have the entry, which this process holds, count for our waiter when it is sealed, or
+ * when something else happens to it (pm__entry_notify()). */
+void pm__count_for(pm_op *op, uint64_t slot, int waiter);
+
 /* Sleep until look(), called under the lock with `what`, returns something else than PM_NOT_YET; it
  * leaves word for whoever changes that to lower `waiter`. Returns what look() did, or as pm_wait(). */
 enum { PM_NOT_YET = 1 };

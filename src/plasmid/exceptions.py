@@ -18,6 +18,7 @@
      │   └─ TableFullError                  a table is full, though bytes are free
      ├─ OutOfMemoryError (MemoryError)      the kernel killed the process: memory ran out
      ├─ OutOfDiskError (OSError)
+     ├─ SpillFolderError (OSError)          there can be no file for objects that are spilled
      ├─ GetTimeoutError (TimeoutError)
      ├─ SealTimeoutError (TimeoutError)     other processes can still write the array
      ├─ ResourceLimitError (ValueError)              init was asked for more than the machine has
@@ -110,6 +111,7 @@ __all__ = [
     "SealTimeoutError",
     "SessionError",
     "SessionNotFoundError",
+    "SpillFolderError",
     "StoreCorruptError",
     "StoreLockedError",
     "StreamingGeneratorReplayInconsistentError",
@@ -543,6 +545,10 @@ class OutOfMemoryError(PlasmidError, MemoryError):
 
 class OutOfDiskError(PlasmidError, OSError):
     """No room on the disk that objects are spilled to."""
+
+
+class SpillFolderError(PlasmidError, OSError):
+    """There can be no file where objects are to be spilled to."""
 
 
 class GetTimeoutError(PlasmidError, TimeoutError):

@@ -33,10 +33,8 @@ _IGNORED = frozenset(
         "_redis_password",
         "_redis_username",
         "_skip_env_hook",
-        "_system_config",
         "_temp_dir",
         "_tracing_startup_hook",
-        "object_spilling_directory",
     }
 )
 
@@ -106,6 +104,7 @@ def init(
     system_reserved_cpu: float | None = None,
     system_reserved_memory: int | None = None,
     proxy_server_url: str | None = None,
+    object_spilling_directory: str | None = None,
     **kwargs: object,
 ) -> Context:
     """Start a session, or join one; the first use of anything else does so with the defaults.
@@ -123,6 +122,8 @@ def init(
     resources            what else tasks may ask for, by names of your own: {"license": 2}; at most
                          11. They are counted, nothing more; so is memory (`_memory`, in bytes)
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
+    object_spilling_directory  where objects go that do not fit into that. Default: the environment's
+                         PLASMID_SPILL_FOLDER, else the folder for temporary files if it is on a disk
     namespace            in which actors have names
     job_config           a JobConfig: namespace and the like, where they are not given here
     labels               shown in `nodes()`
@@ -151,6 +152,7 @@ def init(
     size or labels when one is joined.
     """
     memory = kwargs.pop("_memory", None)
+    system = kwargs.pop("_system_config", None)
     _check_names(kwargs)
     _refuse("local_mode", local_mode, False, None)
     job = _job_config(job_config)
@@ -162,6 +164,7 @@ def init(
         "resources": resources or None,
         "_memory": memory,
         "object_store_memory": object_store_memory,
+        "object_spilling_directory": object_spilling_directory,
         "labels": labels,
     }
     config = SessionConfig(
@@ -178,6 +181,7 @@ def init(
         ),
         logging_level=_logging_level(logging_level),
         log_to_driver=log_to_driver is None or bool(log_to_driver),
+        spill_folder=_spill_folder(object_spilling_directory, system),
     )
     with current.lock:
         if current.engine.is_over:
@@ -313,6 +317,34 @@ def _object_store_memory(value: Any) -> int | None:
             f"{SessionConfig.MINIMUM_STORE}"
         )
     return int(number)
+
+
+def _spill_folder(value: object, system: object) -> str | None:
+    """`object_spilling_directory`, or what Ray's older `_system_config` says in its place."""
+    if value is None:
+        return _configured_folder(system)
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"init: object_spilling_directory must be a path, not {value!r}")
+    return os.fspath(value)
+
+
+def _configured_folder(system: object) -> str | None:
+    import json
+
+    text = system.get("object_spilling_config") if isinstance(system, dict) else None
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        kind, folder = config["type"], config["params"].get("directory_path")
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise ValueError(
+            f"init: object_spilling_config is {text!r}, but must be JSON as "
+            '{"type": "filesystem", "params": {"directory_path": "/mnt/disk"}}'
+        ) from None
+    if kind != "filesystem":
+        raise NotSupportedError(f"init: objects are spilled to files, not to {kind!r}")
+    return folder[0] if isinstance(folder, list) and folder else folder
 
 
 def _number(name: str, value: Any) -> int | float:

@@ -10,7 +10,7 @@ static world world_rich(void)
         .b = mmap(NULL, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
     const pm_total totals[] = {{"CPU", 4 * CPU}, {"GPU", 4 * GPU}, {"", MEMORY}, {"red", RED}};
     CHECK(w.b != MAP_FAILED);
-    DO(pm_open_new(16 << 20, totals, 4, &w.a));
+    DO(pm_open_new(16 << 20, 0, totals, 4, &w.a));
     return w;
 }
 
@@ -188,10 +188,10 @@ TEST(unknown_kinds_and_too_many_are_refused)
     pm_total many[PM_KINDS + 1];
     for (int i = 0; i <= PM_KINDS; i++)
         many[i] = (pm_total){"kind", 1};
-    CHECK(pm_open_new(1 << 20, many, PM_KINDS + 1, &w.a) == PM_EINVAL);
-    CHECK(pm_open_new(1 << 20, &(pm_total){"CPU", 1}, 0, &w.a) == PM_EINVAL);
+    CHECK(pm_open_new(1 << 20, 0, many, PM_KINDS + 1, &w.a) == PM_EINVAL);
+    CHECK(pm_open_new(1 << 20, 0, &(pm_total){"CPU", 1}, 0, &w.a) == PM_EINVAL);
     const pm_total gpus[] = {{"CPU", CPU}, {"GPU", (PM_DEVICES + 1) * GPU}};
-    CHECK(pm_open_new(1 << 20, gpus, 2, &w.a) == PM_EINVAL);
+    CHECK(pm_open_new(1 << 20, 0, gpus, 2, &w.a) == PM_EINVAL);
 }
 
 /* ---- GPUs -------------------------------------------------------------------------------------------------- */

@@ -122,6 +122,43 @@ TEST(items_come_in_order_before_the_task_ends)
     pm_close(w.a);
 }
 
+TEST(items_that_nobody_has_taken_go_to_the_disk)
+{
+    enum { SIZE = 100000 };
+    world w = world_with_disk(16 << 20, 16 << 20, 4);
+    pm_stats then = stats(&w);
+    stream s = submit_stream(&w, 0, 0);
+    pm_running t = start(&w);
+    bool failed, room;
+    pm_ref item, into;
+    uint64_t freed;
+    for (uint64_t i = 0; i < 4; i++) {
+        pm_ref object = pending(&w, SIZE, 10 + i, NULL, 0);
+        DO(pm_yield(w.a, PM_WAIT, t.task, &(pm_result){.object = object.slot}, &room));
+        drop(&w, object);
+    }
+    DO(pm_spill(w.a, UINT64_MAX, &freed));
+    CHECK(freed >= 4 * SIZE);
+    clean(&w);
+    CHECK(take_item(&w, s.gate, &item, &failed) == PM_OK && state_of(&w, item) == PM_SPILLED);
+    CHECK(pm_await_back(w.a, item.slot, 0) == PM_ESPILLED);
+    DO(pm_create(w.a, PM_WAIT, pm_away_bytes(w.a, item.slot), NULL, 0, &into));
+    DO(pm_bring_back(w.a, item.slot, into.slot));
+    CHECK(value_of(&w, item) == 10);
+    drop(&w, into);
+    drop(&w, item);
+    CHECK(take_item(&w, s.gate, &item, &failed) == PM_OK);
+    drop(&w, item); /* away; the other two go with the stream */
+    finish(&w, &t);
+    drop_stream(&w, s);
+    DO(pm__settle(w.a, PM_WAIT));
+    AWAIT((pm__spill_trim(w.a),
+           stats(&w).disk_used == 0 && stats(&w).entries == then.entries));
+    same(&w, then);
+    clean(&w);
+    pm_close(w.a);
+}
+
 /* The worker told of the error, and died before the end: the next attempt raises it, too. */
 TEST(error_that_a_task_yields_is_its_last_item_in_all_attempts)
 {

@@ -2,6 +2,7 @@
 #ifndef PM_TEST_WORLD_H
 #define PM_TEST_WORLD_H
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "../../csrc/crash.h"
@@ -34,13 +35,25 @@ typedef struct {
         }                                                                                          \
     } while (0)
 
-__attribute__((unused)) static world world_of(uint64_t heap_bytes, uint64_t cpus)
+__attribute__((unused)) static world world_with_disk(uint64_t heap_bytes, uint64_t disk_bytes,
+                                                     uint64_t cpus)
 {
     world w = {
         .b = mmap(NULL, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
     CHECK(w.b != MAP_FAILED);
-    DO(pm_open_new(heap_bytes, &(pm_total){"CPU", cpus * PM_UNITS}, 1, &w.a));
+    DO(pm_open_new(heap_bytes, disk_bytes, &(pm_total){"CPU", cpus * PM_UNITS}, 1, &w.a));
+    if (disk_bytes) {
+        int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        CHECK(fd >= 0);
+        DO(pm_disk_use(w.a, fd));
+        close(fd);
+    }
     return w;
+}
+
+__attribute__((unused)) static world world_of(uint64_t heap_bytes, uint64_t cpus)
+{
+    return world_with_disk(heap_bytes, 0, cpus);
 }
 
 __attribute__((unused)) static world world_new(void)

@@ -1,10 +1,12 @@
-"""A full store: who makes an object waits for those who can make room, and is told who does not."""
+"""A full store without a disk: who makes an object waits for those who can make room, and is told who
+does not."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,19 @@ from support import STORE, Gate, run_program
 
 import plasmid
 from plasmid.exceptions import ObjectStoreFullError
+from plasmid.runtime import spilling
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = pytest.mark.usefixtures("without_disk", "session")
 
 PART = STORE // 4
 """Bytes of an array; three of them fit."""
+
+
+@pytest.fixture(scope="module")
+def without_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(spilling.BYTES, "0")
+        yield
 
 
 def part(value: float = 0) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ StoredObject = namedtuple(
     "StoredObject",
     "id state size bytes is_inline stripped kept refs contained task site holder_count holders",
 )
-_STATES = ("free", "pending", "sealed", "exception", "freed", "offering")
+_STATES = ("free", "pending", "sealed", "exception", "freed", "offering", "spilled")
 # Why a process can do nothing in a session any more.
 SHUT_DOWN = "the session has been shut down"
 LEFT = _c.pm_strerror(_c.PM_ELEFT).decode() + "; init() joins it again, or begins another"
@@ -27,8 +27,8 @@ cdef class Arena:
 
     `hooks` is the engine's, None in a process without one: load(buffer, refs, writable) makes a
     value of stored bytes, failed(error) raises a stored exception, future(ref), get_one(ref,
-    timeout) waits for a value, capsules makes capsules of it, patience(nbytes) and full(nbytes,
-    waited) are about a full store.
+    timeout) waits for a value, capsules makes capsules of it, patience(nbytes), full(nbytes, waited)
+    and spilling() are about a full store.
 
     Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
     next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
@@ -51,12 +51,12 @@ cdef class Arena:
         _arenas.add(self)
 
     @staticmethod
-    def create(heap_bytes, cpus, others=()):
+    def create(heap_bytes, cpus, others=(), disk_bytes=0):
         """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process
         is its driver. others: (name as bytes, amount) of what else tasks may use: GPU, then memory,
-        then what they ask for by name; at most KINDS - 1."""
+        then what they ask for by name; at most KINDS - 1. disk_bytes: how much may be spilled."""
         cdef Arena self = Arena.__new__(Arena)
-        cdef uint64_t heap = heap_bytes, n = 1 + len(others)
+        cdef uint64_t heap = heap_bytes, disk = disk_bytes, n = 1 + len(others)
         cdef _c.pm_total totals[_c.PM_KINDS]
         cdef int rc
         if n > _c.PM_KINDS:
@@ -65,7 +65,7 @@ cdef class Arena:
         for i, (name, amount) in enumerate(others, start=1):
             totals[i].name, totals[i].amount = name, amount
         with nogil:
-            rc = _c.pm_open_new(heap, totals, n, &self._a)
+            rc = _c.pm_open_new(heap, disk, totals, n, &self._a)
         check(rc, f"create an arena of {heap_bytes} bytes")
         self.session = self._a.h.session[:16]
         return self
@@ -129,6 +129,11 @@ cdef class Arena:
         """Ring this eventfd when the keeper should look. Once, before anybody joins; the arena
         keeps a copy of the descriptor."""
         check(_c.pm_set_bell(self.live(), fd), "keep the keeper's bell")
+
+    def use_disk(self, int fd):
+        """Spill to this file. Once, before anybody joins; the arena keeps a copy of the
+        descriptor."""
+        check(_c.pm_disk_use(self.live(), fd), "keep the spill file")
 
     @property
     def slot(self):
@@ -403,8 +408,9 @@ cdef class Arena:
     def create_object(self, uint64_t nbytes, refs):
         """A Pending object of nbytes that contains these references (a sequence of ObjectRef).
 
-        Raises ObjectStoreFullError when no free block is that large, nor comes to be in the time
-        that hooks.patience() gives. Cost: a block, and the lock once per 16 references."""
+        When no free block is that large, others go to the disk. Raises ObjectStoreFullError when
+        none can, nor a block comes to be free in the time that hooks.patience() gives. Cost: a
+        block, and the lock once per 16 references."""
         cdef _c.pm_arena *a = self.live()
         cdef Py_ssize_t i, n = len(refs)
         cdef _c.pm_ref out
@@ -421,7 +427,7 @@ cdef class Arena:
             while again(rc):
                 with nogil:
                     rc = _c.pm_create(a, _c.PM_WAIT, nbytes, table, n, &out)
-            if rc == _c.PM_EFULL and self.hooks is not None:
+            if rc == _c.PM_EFULL:
                 self._create_in_time(nbytes, table, n, &out)
                 rc = _c.PM_OK
         finally:
@@ -442,15 +448,18 @@ cdef class Arena:
         self, uint64_t nbytes, const _c.pm_ref *refs, uint64_t n, _c.pm_ref *out
     ) except -1:
         """Stand in line for room, as long as hooks.patience() says."""
-        cdef double patience = self.hooks.patience(nbytes)
+        cdef double patience = 0 if self.hooks is None else self.hooks.patience(nbytes)
+        cdef double first = min(patience, 0.1)
         cdef uint64_t ticket = 0
-        cdef int rc = self._stand_in_line(nbytes, refs, n, min(patience, 0.1), &ticket, out)
+        cdef int rc = self._stand_in_line(nbytes, refs, n, first, &ticket, out)
         if rc == _c.PM_ETIMEOUT:
             _gc.collect()  # what only a cycle keeps; it may take longer than others' next drop
-            rc = self._stand_in_line(nbytes, refs, n, patience, &ticket, out)
-        if rc == _c.PM_ETIMEOUT:
+            rc = self._stand_in_line(nbytes, refs, n, patience - first, &ticket, out)
+        if self.hooks is not None and _c.pm_tell_of_spilling(self._a):
+            self.hooks.spilling()
+        if rc == _c.PM_ETIMEOUT and self.hooks is not None:
             raise self.hooks.full(nbytes, patience)
-        check(rc, f"create an object of {nbytes} bytes")
+        check(_c.PM_EFULL if rc == _c.PM_ETIMEOUT else rc, f"create an object of {nbytes} bytes")
         return 0
 
     cdef int _stand_in_line(
@@ -526,7 +535,6 @@ cdef class Arena:
         else:
             buffer = None
         if buffer is None:
-            check(_c.pm_look(a, ref.slot, &view), f"get the bytes of {ref!r}")
             buffer = _new_buffer(self, ref.slot, &view)
             length = view.size
             if view.is_inline and not writable:  # the entry itself is not for users' eyes
@@ -543,7 +551,10 @@ cdef class Arena:
         """What stands after the tag of a value that put_small() stored; None for other objects."""
         cdef _c.pm_view view
         self._own(ref)
-        check(_c.pm_look(self.live(), ref.slot, &view), f"get the bytes of {ref!r}")
+        cdef int rc = _c.pm_look(self.live(), ref.slot, &view)
+        if rc == _c.PM_ESPILLED:
+            return None
+        check(rc, f"get the bytes of {ref!r}")
         if not view.is_inline or view.size == 0 or (<const unsigned char *>view.data)[0] >= TAG_END:
             return None
         return PyBytes_FromStringAndSize(<const char *>view.data + 1, view.size - 1)
@@ -553,7 +564,9 @@ cdef class Arena:
         cdef _c.pm_view view
         cdef uint64_t i
         self._own(ref)
-        check(_c.pm_look(self.live(), ref.slot, &view), f"read {ref!r}")
+        cdef int rc = _c.pm_look(self.live(), ref.slot, &view)
+        if rc != _c.PM_ESPILLED:
+            check(rc, f"read {ref!r}")
         if view.nrefs == 0:
             return []
         pin = _new_buffer(self, ref.slot, &view)  # free() takes none of them away meanwhile
@@ -606,9 +619,8 @@ cdef class Arena:
         """Stored bytes of an object, None while it has no value."""
         cdef _c.pm_view view
         self._own(ref)
-        if _c.pm_look(self.live(), ref.slot, &view) != _c.PM_OK:
-            return None
-        return view.size
+        cdef int rc = _c.pm_look(self.live(), ref.slot, &view)
+        return view.size if rc == _c.PM_OK or rc == _c.PM_ESPILLED else None
 
     def read(self, ObjectRef ref not None, bint writable=False):
         """The value, or UNSEALED; a stored exception is raised by hooks.failed. writable: buffers
@@ -627,7 +639,8 @@ cdef class Arena:
             return _UNSEALED
         if rc == _c.PM_EFREED:
             raise _freed(self, slot)
-        check(rc, "get")
+        if rc != _c.PM_ESPILLED:
+            check(rc, "get")
         if view.is_inline and view.size and (<const unsigned char *>view.data)[0] < TAG_END:
             if (<const unsigned char *>view.data)[0] == _c.PM_TAG_BEREAVED:
                 value = self._bereaved(&view)
@@ -649,6 +662,27 @@ cdef class Arena:
         if view.state == _c.PM_FAILED:
             return self.hooks.failed(value)
         return value
+
+    cdef int _bring_back(self, uint64_t slot) except -1:
+        """Have the bytes of an object that was spilled in the store again. ObjectLostError,
+        ObjectStoreFullError."""
+        cdef _c.pm_arena *a = self._a
+        cdef uint64_t into
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_await_back(a, slot, 0)
+        if rc != _c.PM_ESPILLED:
+            return check(rc, "get")
+        try:
+            carrier = self.create_object(_c.pm_away_bytes(a, slot), ())
+        except BaseException:
+            _c.pm_unpin(a, slot)
+            raise
+        into = (<Pending>carrier).ref.slot
+        with nogil:
+            rc = _c.pm_bring_back(a, slot, into)
+        return check(rc, f"get ObjectRef({_id(self, _c.pm_ref_of(a, slot)).hex()})")
 
     cdef object _bereaved(self, const _c.pm_view *view):
         """What a call of a dead actor has for a result: made from what became of the actor."""

@@ -30,6 +30,8 @@ cdef extern from "plasmid.h" nogil:
         PM_EWORK
         PM_EFREED
         PM_ELEASED
+        PM_ESPILLED
+        PM_ELOST
         PM_EDROPPED
         PM_EINVAL
         PM_INLINE
@@ -67,6 +69,7 @@ cdef extern from "plasmid.h" nogil:
         PM_FAILED
         PM_FREED
         PM_OFFERING
+        PM_SPILLED
 
     int64_t PM_CAUSE_UNKNOWN
     int64_t PM_CAUSE_MEMORY
@@ -142,6 +145,9 @@ cdef extern from "plasmid.h" nogil:
         char *at
         uint64_t len
         uint64_t offset
+
+    ctypedef struct pm_arg_shm:
+        pass
 
     ctypedef struct pm_task_argument:
         uint64_t slot
@@ -276,6 +282,13 @@ cdef extern from "plasmid.h" nogil:
         uint64_t heap_used
         uint64_t heap_free
         uint64_t heap_largest
+        uint64_t disk_capacity
+        uint64_t disk_used
+        uint64_t spills
+        uint64_t spilled_bytes
+        uint64_t restores
+        uint64_t restored_bytes
+        uint64_t disk_errno
         uint64_t ready
         uint64_t workers
         uint64_t idle
@@ -300,7 +313,9 @@ cdef extern from "plasmid.h" nogil:
         const char *name
         uint64_t amount
 
-    int pm_open_new(uint64_t heap_bytes, const pm_total *totals, uint64_t n, pm_arena **out)
+    int pm_open_new(
+        uint64_t heap_bytes, uint64_t disk_bytes, const pm_total *totals, uint64_t n, pm_arena **out
+    )
     int pm_open_fd(int fd, pm_kind kind, int driver_pidfd, int bell, pm_arena **out)
     int pm_set_bell(pm_arena *a, int fd)
     int pm_end(pm_arena *a)
@@ -331,6 +346,11 @@ cdef extern from "plasmid.h" nogil:
         uint64_t *ticket,
         pm_ref *out,
     )
+    int pm_disk_use(pm_arena *a, int fd)
+    bint pm_tell_of_spilling(pm_arena *a)
+    int pm_await_back(pm_arena *a, uint64_t slot, uint64_t deadline)
+    uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot)
+    int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into)
     int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
     void pm_label(pm_arena *a, uint64_t slot, const char *site)

@@ -206,11 +206,12 @@ cdef object _private(Arena arena, uint64_t slot, const _c.pm_view *view):
     if rc != _c.PM_OK:
         buffer._window.at = NULL
     check(rc, "map an object for writing")
-    rc = _c.pm_pin(arena._a, slot)
-    if rc != _c.PM_OK:
+    try:
+        _pin_block(arena, slot)
+    except BaseException:
         _c.pm_window_close(&buffer._window)
         buffer._window.at = NULL
-    check(rc, "pin")
+        raise
     buffer._arena = arena
     _count_pin(arena, &buffer._pin, slot, &buffer._window)
     buffer._size = view.size

@@ -143,7 +143,7 @@ cdef class ObjectRef:
         does not block: of an object that is not there yet, and of a failed task, it is a method.
         """
         hooks = self._arena.hooks
-        if _c.pm_state(self._arena.live(), self.slot) == _c.PM_SEALED and (
+        if _c.pm_state(self._arena.live(), self.slot) in (_c.PM_SEALED, _c.PM_SPILLED) and (
             not hooks.capsules.is_in_one_chunk(self._get())
         ):
             raise AttributeError("the value is in several chunks: use __arrow_c_stream__")
@@ -235,16 +235,30 @@ cdef class Buffer:
         return self._size
 
 
-cdef Buffer _new_buffer(Arena arena, uint64_t slot, const _c.pm_view *view):
-    """A buffer over a sealed block of an entry that this process holds. ObjectFreedError if it was
-    freed after it was looked at."""
+cdef int _pin_block(Arena arena, uint64_t slot) except -1:
+    """Pin the bytes of an entry that this process holds, wherever they are. ObjectFreedError;
+    ObjectLostError and ObjectStoreFullError of one that was spilled."""
     cdef int rc = _c.pm_pin(arena._a, slot)
+    while rc == _c.PM_ESPILLED:
+        arena._bring_back(slot)
+        rc = _c.pm_pin(arena._a, slot)
     if rc == _c.PM_EFREED:
         raise _freed(arena, slot)
-    check(rc, "get")
+    return check(rc, "get")
+
+
+cdef Buffer _new_buffer(Arena arena, uint64_t slot, _c.pm_view *view):
+    """A buffer over the bytes of a sealed entry that this process holds, and where these are now.
+    As _pin_block()."""
+    _pin_block(arena, slot)
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer._arena = arena
     _count_pin(arena, &buffer._pin, slot, NULL)
+    cdef int rc = _c.pm_look(arena._a, slot, view)
+    if rc == _c.PM_EFREED:
+        raise _freed(arena, slot)
+    if rc != _c.PM_ESPILLED:  # somebody is about to see our pin, and leave it here
+        check(rc, "get")
     buffer._data = view.data
     buffer._size = view.size
     return buffer

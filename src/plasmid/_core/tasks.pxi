@@ -114,6 +114,10 @@ def submit(
     spec.quiet = quiet
     progress.task = progress.made = 0
     rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
+    while rc == _c.PM_EFULL:  # nothing of it is there yet
+        # Comes when there is room for the tables, and goes at once.
+        arena.create_object(n * sizeof(_c.pm_arg_shm) + nrets * sizeof(_c.pm_j64), ())
+        rc = _c.pm_submit(a, _c.PM_TRY, &spec, &progress, rets)
     if rc == _c.PM_EAGAIN:
         with nogil:  # not interruptible half-way: a signal is seen after the submit
             while rc == _c.PM_EAGAIN or (rc == _c.PM_ESTOPPED and progress.task):
@@ -249,7 +253,8 @@ cdef class Running:
         cdef int rc = _c.pm_look(self._arena._a, slot, &view)
         if rc == _c.PM_EFREED:
             raise _freed(self._arena, slot)
-        check(rc, "read what a task takes")
+        if rc != _c.PM_ESPILLED:
+            check(rc, "read what a task takes")
         holder = None if view.is_inline and view.nrefs == 0 else self._arena._hold(
             _c.pm_ref_of(self._arena._a, slot)
         )

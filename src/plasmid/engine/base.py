@@ -73,6 +73,7 @@ class SessionConfig(_Record):
     runtime_env          the environment of this program's tasks, as runtime_env.checked() gives it
     logging_level        as the logging module takes it: a number or a level's name
     log_to_driver        whether what tasks print appears in the driver
+    spill_folder         where objects go that do not fit into memory; None: the engine decides
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class SessionConfig(_Record):
         "object_store_memory",
         "resources",
         "runtime_env",
+        "spill_folder",
     )
 
     MINIMUM_STORE: ClassVar[int] = 1 << 20
@@ -105,6 +107,7 @@ class SessionConfig(_Record):
         runtime_env: dict[str, Any] | None = None,
         logging_level: int | str = "info",
         log_to_driver: bool = True,
+        spill_folder: str | None = None,
     ) -> None:
         self.address = address
         self.num_cpus = num_cpus
@@ -117,6 +120,7 @@ class SessionConfig(_Record):
         self.runtime_env = runtime_env or {}
         self.logging_level = logging_level
         self.log_to_driver = log_to_driver
+        self.spill_folder = spill_folder
 
 
 class TaskOptions(_Record):

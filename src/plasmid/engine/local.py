@@ -135,6 +135,7 @@ def start(config: SessionConfig) -> LocalEngine:
         log_to_driver=config.log_to_driver,
         namespace=config.namespace,
         labels=config.labels,
+        spill_folder=config.spill_folder,
     )
     return _begin(session, config)
 
@@ -230,6 +231,10 @@ class LocalEngine(Engine):
     def full(self, nbytes: int, waited: float) -> ObjectStoreFullError:
         """The error when there has been none."""
         return pressure.full(self._arena, nbytes, waited)
+
+    def spilling(self) -> None:
+        """Objects go to the disk, for the first time in the session."""
+        pressure.tell_of_spilling(self._arena)
 
     # ---- objects
 

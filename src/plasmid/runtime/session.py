@@ -19,6 +19,7 @@ from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
 from plasmid.runtime.logs import Follower
+from plasmid.runtime.spilling import SpillFile, spill_file
 
 _HEAVY = ("numpy", "pyarrow", "pandas")
 
@@ -27,7 +28,8 @@ class Session:
     """An arena with its processes, started by this process.
 
     The constructor returns as soon as the arena exists; keeper, nursery and first worker come up
-    behind it. ResourceLimitError if the memory cannot be had.
+    behind it. ResourceLimitError if the memory cannot be had, SpillFolderError if there can be no
+    file in `spill_folder`.
 
     Processes and threads: one per driver process. `close` may be called by any thread, once; it
     waits until the session's processes are gone and what they printed has been shown. If the driver
@@ -47,6 +49,7 @@ class Session:
         name: str | None = None,
         namespace: str | None = None,
         labels: dict[str, str] | None = None,
+        spill_folder: str | None = None,
     ) -> None:
         self.num_cpus = resources.usable_cpus() if num_cpus is None else num_cpus
         self.num_gpus = resources.usable_gpus() if num_gpus is None else num_gpus
@@ -60,7 +63,10 @@ class Session:
         """What other programs of this user join it by."""
         with ExitStack() as undo:
             others = totals(self.num_gpus, self.memory, custom or {})
-            self.arena = create(self.object_store_memory, self.num_cpus, others)
+            spill = spill_file(spill_folder)
+            if spill:
+                undo.callback(spill.close)
+            self.arena = create(self.object_store_memory, self.num_cpus, others, spill)
             undo.callback(self.arena.leave)
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, bell)
@@ -75,7 +81,12 @@ class Session:
                 logs = Follower()
                 undo.callback(logs.drain)
                 log_name = logs.name
-            told = {"address": self.name, "aliases": self.aliases, "namespace": namespace}
+            told = {
+                "address": self.name,
+                "aliases": self.aliases,
+                "namespace": namespace,
+                "spill_folder": spill.folder if spill else None,
+            }
             self.arena.set_boot(pickle.dumps({**boot(log_name, labels or {}), **told}))
             self._guard = core.Guard(
                 self.arena,
@@ -144,11 +155,21 @@ def totals(gpus: int, memory: int, custom: dict[str, float]) -> list[tuple[bytes
     ]
 
 
-def create(heap_bytes: int, cpus: int, others: list[tuple[bytes, int]]) -> core.Arena:
+def create(
+    heap_bytes: int,
+    cpus: int,
+    others: list[tuple[bytes, int]],
+    spill: SpillFile | None = None,
+) -> core.Arena:
     try:
-        return core.Arena.create(heap_bytes, cpus * core.UNITS, others)
+        arena = core.Arena.create(
+            heap_bytes, cpus * core.UNITS, others, spill.bytes if spill else 0
+        )
     except OSError as error:
         raise resources.why_no_arena(error, heap_bytes) from error
+    if spill:
+        arena.use_disk(spill.fd)
+    return arena
 
 
 def _open_pidfd(pid: int, started: int) -> int | None:
