@@ -112,9 +112,9 @@ void pm__arena_unmap(pm_arena *a);
 /* Its descriptors alone. */
 void pm__arena_close(const pm_arena *a);
 
-#define PM_CHUNK 65536u /* pages are mapped, and their presence noted, this many bytes at a time */
+#define PM_CHUNK 65536u  /* pages are mapped, and their presence noted, this many bytes at a time */
 #define PM_DISK_UNIT 16u /* bytes of the spill file for each that its allocator gives out */
-#define PM_DISK_MAX (UINT64_C(1) << 43) /* bytes of the spill file */
+#define PM_DISK_MAX  (UINT64_C(1) << 43) /* bytes of the spill file */
 
 static inline pm_entry_shm *pm__entry(const pm_arena *a, uint64_t slot)
 {

@@ -32,12 +32,14 @@ typedef struct {
     char *why;
     size_t len;
     uint64_t *refs; /* by entry: references to it */
+    uint64_t *made; /* by task: entries whose lineage it is */
     uint64_t *deps; /* by task: its arguments on lists of entries that it waits for */
     unsigned char *entries, *holds, *tasks, *keys; /* by record: flags */
     uint64_t listed_holds, entry_holds;
     uint64_t users[PM_SHAPES];
     uint64_t blocks;                     /* bytes of the heap that records name */
     uint64_t copies;                     /* units of the spill file that entries name */
+    uint64_t kept;                       /* tasks in that state */
     uint64_t cpu;                        /* units that tasks hold */
     uint64_t held[PM_BUNDLES][PM_KINDS]; /* by bundle: what tasks have of it */
     uint64_t parts[PM_DEVICES];          /* units of each GPU that tasks or slices have */
@@ -280,7 +282,8 @@ static int mark_entries(survey *s, uint64_t head, unsigned char flag)
 {
     for (uint64_t i = head; i; i = pm__entry(s->a, i - 1)->link.v) {
         MUST(entry_live(s, i) && !(s->entries[i - 1] & (DYING | SETTLING | CLOSING | LITTER)),
-             "entry %" PRIu64 " is free, or twice on the dying, settling, closing or litter list", i);
+             "entry %" PRIu64 " is free, or twice on the dying, settling, closing or litter list",
+             i);
         s->entries[i - 1] |= flag;
     }
     return PM_OK;
@@ -426,6 +429,11 @@ static int check_bytes(survey *s, uint64_t entry, const pm_entry_shm *e)
     MUST(e->strip.v != PM_LITTER || (e->copy.v && !e->block.v),
          "entry %" PRIu64 ": litter with block %" PRIx64 ", copy at %" PRIx64, entry, e->block.v,
          e->copy.v);
+    uint64_t kept = e->block.v ? pm__lineage_task(pm__lineage((pm_entry_shm *)e)->v) : 0;
+    MUST(!kept || task_live(s, kept), "entry %" PRIu64 ": made by task %" PRIu64 ", which is free",
+         entry, kept);
+    if (kept)
+        s->made[kept - 1]++;
     if (e->copy.v) {
         uint64_t units = pm__heap_usable(&s->a->disk, e->copy.v);
         MUST(units, "entry %" PRIu64 ": there is no extent at %" PRIx64, entry, e->copy.v);
@@ -515,8 +523,8 @@ static int compare_refs(survey *s)
         bool litter = strip == PM_LITTER, goes = (refs == 0 && !litter) || strip == PM_STRIPPING ||
                                                  strip == PM_LEAVING || strip == PM_SHUTTING;
         MUST(litter == ((s->entries[i - 1] & LITTER) != 0) && (!litter || refs == 0),
-             "entry %" PRIu64 ": strip %" PRIu64 ", %" PRIu64 " references, litter %d", i, strip, refs,
-             (s->entries[i - 1] & LITTER) != 0);
+             "entry %" PRIu64 ": strip %" PRIu64 ", %" PRIu64 " references, litter %d", i, strip,
+             refs, (s->entries[i - 1] & LITTER) != 0);
         MUST(goes == ((s->entries[i - 1] & DYING) != 0),
              "entry %" PRIu64 ": %" PRIu64 " references, strip %" PRIu64 ", dying %d", i, refs,
              strip, (s->entries[i - 1] & DYING) != 0);
@@ -566,7 +574,7 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
 {
     bool whole = t->args_held.v == t->nargs.v && t->rets_made.v == t->nrets.v;
     uint64_t listed = (s->tasks[task - 1] & LISTED) != 0, state = t->state.v;
-    MUST(state >= PM_TASK_BUILDING && state <= PM_TASK_ABANDONED,
+    MUST(state >= PM_TASK_BUILDING && state <= PM_TASK_KEPT,
          "task %" PRIu64 " is live in state %" PRIu64, task, state);
     MUST(t->args_held.v <= t->nargs.v && t->rets_made.v <= t->nrets.v &&
              t->attached.v <= t->nrets.v,
@@ -574,15 +582,17 @@ static int check_cursors(survey *s, uint64_t task, const pm_task_shm *t)
          " attached, of %" PRIu64 " and %" PRIu64,
          task, t->args_held.v, t->rets_made.v, t->attached.v, t->nargs.v, t->nrets.v);
     MUST(whole || state == PM_TASK_BUILDING || state == PM_TASK_FINISHING ||
-             state == PM_TASK_ABANDONED,
+             state == PM_TASK_ABANDONED || state == PM_TASK_KEPT,
          "task %" PRIu64 ": incomplete in state %" PRIu64, task, state);
     MUST(t->attached.v == 0 || state == PM_TASK_RUNNING || state == PM_TASK_FINISHING ||
+             state == PM_TASK_KEPT ||
              (state == PM_TASK_READY && (pm__removed_group_of(s->a, task) || is_bereaved(s, t))),
          "task %" PRIu64 ": %" PRIu64 " results in state %" PRIu64, task, t->attached.v, state);
     MUST(t->serial.v > t->parent.v && t->serial.v <= s->h->serial.v,
          "task %" PRIu64 ": serial %" PRIu64 ", parent %" PRIu64 ", latest %" PRIu64, task,
          t->serial.v, t->parent.v, s->h->serial.v);
-    MUST(listed == (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED),
+    MUST(listed ==
+             (state != PM_TASK_WAITING && state != PM_TASK_ABANDONED && state != PM_TASK_KEPT),
          "task %" PRIu64 ": state %" PRIu64 ", on %" PRIu64 " lists", task, state, listed);
     MUST(t->cancel.v == 0 || (state != PM_TASK_WAITING && state != PM_TASK_READY),
          "task %" PRIu64 ": cancelled, but in state %" PRIu64, task, state);
@@ -678,10 +688,29 @@ static int check_held(survey *s, uint64_t task, const pm_task_shm *t)
     return PM_OK;
 }
 
+/* Kept for its results' lineage, or finishing after that. */
+static int check_kept(survey *s, uint64_t task, const pm_task_shm *t)
+{
+    bool kept = t->state.v == PM_TASK_KEPT;
+    MUST((kept || t->state.v == PM_TASK_FINISHING) && !t->shape.v && !t->rets_made.v &&
+             !t->args_held.v && !t->table.v,
+         "task %" PRIu64 ": state %" PRIu64 ", shape %" PRIu64 ", %" PRIu64 " results, %" PRIu64
+         " arguments",
+         task, t->state.v, t->shape.v, t->rets_made.v, t->args_held.v);
+    MUST(t->lent.v == s->made[task - 1] && (t->lent.v != 0) == kept,
+         "task %" PRIu64 " is kept for %" PRIu64 " results, %" PRIu64 " found", task, t->lent.v,
+         s->made[task - 1]);
+    s->kept += kept;
+    int rc = check_cursors(s, task, t);
+    return rc ? rc : count_refs(s, task, t);
+}
+
 static int check_task(survey *s, uint64_t task)
 {
     const pm_task_shm *t = pm__task(s->a, task - 1);
     bool large = t->nargs.v > PM_TASK_ARGS || t->nrets.v > PM_TASK_RETS;
+    if (t->state.v == PM_TASK_KEPT || !t->shape.v)
+        return check_kept(s, task, t);
     MUST(t->shape.v >= 1 && t->shape.v <= PM_SHAPES, "task %" PRIu64 ": shape %" PRIu64, task,
          t->shape.v);
     s->users[t->shape.v - 1]++;
@@ -741,6 +770,8 @@ static int check_tasks(survey *s)
     for (uint64_t i = 1; !rc && i <= s->h->tasks.high.v; i++)
         if (task_live(s, i))
             rc = check_task(s, i);
+    MUST(rc || s->h->kept.v == s->kept, "%" PRIu64 " tasks are kept, %" PRIu64 " counted", s->kept,
+         s->h->kept.v);
     for (uint64_t i = 0; !rc && i < PM_SHAPES; i++)
         rc = check_shape(s, i);
     MUST(rc || s->h->cpu_used.v == s->cpu, "CPU: %" PRIu64 " units in use, %" PRIu64 " held",
@@ -888,8 +919,8 @@ static int check_heap(survey *s)
         return PM_OK;
     MUST(pm__heap_check(&s->a->disk) == PM_OK, "the spill file's page table is broken");
     pm__heap_stats(&s->a->disk, &stats);
-    MUST(stats.used == s->copies,
-         "spill file: %" PRIu64 " units used, entries name %" PRIu64, stats.used, s->copies);
+    MUST(stats.used == s->copies, "spill file: %" PRIu64 " units used, entries name %" PRIu64,
+         stats.used, s->copies);
     return PM_OK;
 }
 
@@ -912,11 +943,13 @@ static int allocate(survey *s)
              pools[i]->high.v, pools[i]->capacity);
     s->refs = calloc(h->entries.high.v + 1, sizeof *s->refs);
     s->deps = calloc(h->tasks.high.v + 1, sizeof *s->deps);
+    s->made = calloc(h->tasks.high.v + 1, sizeof *s->made);
     s->entries = calloc(h->entries.high.v + 1, 1);
     s->holds = calloc(h->holds.high.v + 1, 1);
     s->tasks = calloc(h->tasks.high.v + 1, 1);
     s->keys = calloc(h->keys.high.v + 1, 1);
-    return s->refs && s->deps && s->entries && s->holds && s->tasks && s->keys ? PM_OK : PM_ESYS;
+    return s->refs && s->deps && s->made && s->entries && s->holds && s->tasks && s->keys ? PM_OK
+                                                                                          : PM_ESYS;
 }
 
 int pm_check(pm_arena *a, char *why, size_t len)
@@ -936,6 +969,7 @@ int pm_check(pm_arena *a, char *why, size_t len)
     int left = pm__leave(&op);
     free(s.refs);
     free(s.deps);
+    free(s.made);
     free(s.entries);
     free(s.holds);
     free(s.tasks);

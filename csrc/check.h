@@ -16,6 +16,7 @@ int pm_check(pm_arena *a, char *why, size_t len);
 typedef struct {
     uint64_t entries, holds, tasks, keys; /* live records, without those in stock (reserve.h) */
     uint64_t reserved;                    /* entries in stock */
+    uint64_t kept;                        /* tasks for their results' lineage, not in `tasks` */
     uint64_t entry_capacity, task_capacity;
     /* bytes; largest: the next block may be this long */
     uint64_t heap_capacity, heap_used, heap_free, heap_largest;

@@ -17,7 +17,8 @@ static pm_stats stats_of(const pm_arena *a)
     pm_stats s = {
         .entries = h->entries.live.v,
         .holds = h->holds.live.v,
-        .tasks = h->tasks.live.v,
+        .tasks = h->tasks.live.v - h->kept.v,
+        .kept = h->kept.v,
         .keys = h->keys.live.v,
         .entry_capacity = h->entries.capacity,
         .task_capacity = h->tasks.capacity,
@@ -61,9 +62,10 @@ int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
 /* ---- words ----------------------------------------------------------------------------------- */
 
 static const char *const KINDS[] = {"free", "driver", "keeper", "worker", "guest"};
-static const char *const STATES[] = {"free", "pending", "sealed", "failed", "freed", "offering", "spilled"};
-static const char *const TASKS[] = {"free",    "building",  "waiting",  "ready",
-                                    "running", "finishing", "abandoned"};
+static const char *const STATES[] = {"free",  "pending",  "sealed", "failed",
+                                     "freed", "offering", "spilled"};
+static const char *const TASKS[] = {"free",    "building",  "waiting",   "ready",
+                                    "running", "finishing", "abandoned", "kept"};
 
 static const char *word(const char *const words[], size_t n, uint64_t i)
 {
@@ -110,7 +112,9 @@ static void dump_entry(const pm_arena *a, uint64_t i, FILE *out)
             "object %" PRIu64 " generation %" PRIu64 ": %s, %" PRIu64 " references, %" PRIu64
             " bytes %s",
             i, state >> 8, WORD(STATES, state & 0xff), e->refs.v, e->size.v,
-            pm__is_away(e) ? "on disk" : e->block.v ? "in the heap" : "inline");
+            pm__is_away(e) ? "on disk"
+            : e->block.v   ? "in the heap"
+                           : "inline");
     if (e->nrefs.v)
         fprintf(out, ", contains %" PRIu64, e->nrefs.v);
     if (e->task.v)

@@ -30,7 +30,8 @@
  *   heap used   = sum of the blocks of entries, but of those without (pm__has_block), and of tasks'
  *                 argument tables
  *   disk used   = sum of the extents of entries' copies
- *   an entry that is SPILT is SPILLED or FREED, and has a copy */
+ *   an entry that is SPILT is SPILLED or FREED, and has a copy
+ *   task.lent   = entries whose lineage it is, if it is kept */
 #ifndef PM_LAYOUT_H
 #define PM_LAYOUT_H
 
@@ -44,6 +45,8 @@ enum {
     PM_CLIENTS = 1024,
     PM_WAITERS = 60, /* threads of one client that may sleep in get or wait at the same time */
     PM_INLINE = 144, /* bytes of a value kept in its entry */
+    PM_SITE = PM_INLINE - 8,
+    PM_SPILL_LEAST = 1024, /* bytes of an object that may be spilled */
     PM_TASK_ARGS = 4,
     PM_TASK_RETS = 4,
     PM_TASK_NAME = 40,
@@ -78,8 +81,9 @@ typedef struct {
     pm_j64 strip;   /* [J] enum pm_strip */
     /* [F] serial of the task that it is a result of, 0 = it was put; constant while the entry exists */
     pm_j64 producer;
-    pm_j64 copy;                    /* [J] where its copy on disk is (disk.h), 0 = it has none */
-    unsigned char bytes[PM_INLINE]; /* [F] the value, or with a block: its call site, a text */
+    pm_j64 copy; /* [J] where its copy on disk is (disk.h), 0 = it has none */
+    /* [F] the value, or with a block: its call site, a text; and in the last word [J] its lineage */
+    unsigned char bytes[PM_INLINE];
 } pm_entry_shm;
 
 enum pm_entry_state {
@@ -101,14 +105,14 @@ enum pm_strip {
     /* its bytes are on disk alone: block is the table of contained references; if there are none, it
      * still names what it was */
     PM_SPILT,
-    PM_LEAVING, /* freed, as STRIPPING, and spilt before */
-    PM_MAILBOX,   /* of an actor: its bytes are a pm_mailbox_shm */
-    PM_GATE,      /* of a stream: its bytes are a pm_stream_shm, `held` counts the items in it */
-    PM_SHUTTING,  /* a gate that nobody holds any more: on the dying list, its items go */
-    PM_SHUT,      /* and they are gone */
-    PM_ITEM,      /* of a stream, sealed, and not yet taken: link is the next one */
+    PM_LEAVING,    /* freed, as STRIPPING, and spilt before */
+    PM_MAILBOX,    /* of an actor: its bytes are a pm_mailbox_shm */
+    PM_GATE,       /* of a stream: its bytes are a pm_stream_shm, `held` counts the items in it */
+    PM_SHUTTING,   /* a gate that nobody holds any more: on the dying list, its items go */
+    PM_SHUT,       /* and they are gone */
+    PM_ITEM,       /* of a stream, sealed, and not yet taken: link is the next one */
     PM_ITEM_SPILT, /* the same, spilt */
-    PM_LITTER,    /* all that is left of it is its copy on disk: on the header's list */
+    PM_LITTER,     /* all that is left of it is its copy on disk: on the header's list */
 };
 
 /* What a task yields and nobody has taken yet, oldest first. It lies in the bytes of the gate: a
@@ -214,7 +218,10 @@ typedef struct {
  * Of a call that waits and is to keep its caller's order, words that have no other use before it is
  * ready say where it stands: `seq` who its caller is, `runner` the call before it that waits, `lent`
  * the one after it, `prev` the next in the mailbox's list of tails if there is none, `started` the
- * next in the header's list `following`. */
+ * next in the header's list `following`.
+ *
+ * Of one that has ended, `lent` counts the results that can be made by running it again (lineage.h);
+ * while there are some it is kept, and `seq` says what CPU it needs. */
 typedef struct {
     pm_j64 state;  /* [J] enum pm_task_state */
     pm_j64 serial; /* [J] its number in the session, from 1: never another task's */
@@ -258,6 +265,8 @@ enum pm_task_state {
     /* its submitter died while building it, or it was cancelled and its results have told so; goes
      * when its arguments have settled */
     PM_TASK_ABANDONED,
+    /* it has ended, and has a result that can be made by running it again: function and payload stay */
+    PM_TASK_KEPT,
 };
 
 /* What was asked of a task: bits. A queued one has ended with that; of a running one its process
@@ -384,7 +393,7 @@ typedef struct {
     /* [A] so far: copies written, objects brought back, and their bytes */
     pm_a64 spills, spilled_bytes, restores, restored_bytes;
     pm_a64 spilling_told; /* [A] 1: the program has been told that there are some */
-    pm_a64 failed;      /* [A] 1: no worker can be started; `failure` says why, written before */
+    pm_a64 failed;        /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];
     pm_pool_shm entries, holds, tasks, keys;
     pm_j64 client_high; /* [J] slots below it have been used */
@@ -398,6 +407,7 @@ typedef struct {
     pm_j64 following;   /* [J] calls whose predecessor is ready, which they have not been told */
     pm_j64 closing;     /* [J] mailboxes of dead actors with calls to fail */
     pm_j64 litter;      /* [J] entries of which a copy on disk is left */
+    pm_j64 kept;        /* [J] tasks in that state */
     pm_j64 group_serial;
     pm_j64 bundle_free; /* [J] free list */
     pm_j64 seq;         /* [J] */
@@ -426,6 +436,7 @@ typedef struct {
 
 _Static_assert(sizeof(pm_entry_shm) == 256, "four cache lines");
 _Static_assert(offsetof(pm_entry_shm, bytes) == 112, "layout");
+_Static_assert(PM_SITE % 8 == 0, "a word fits behind the call site");
 _Static_assert(sizeof(pm_stream_shm) <= PM_INLINE, "a gate has room for its stream");
 _Static_assert(sizeof(pm_mailbox_shm) + sizeof(pm_ref) <= PM_INLINE, "and a mailbox for its queue");
 _Static_assert(sizeof(pm_hold_shm) == 64, "one cache line");

@@ -58,7 +58,10 @@ static int create(pm_op *op, uint64_t size, uint64_t nrefs, pm_ref *out)
     pm_init(&e->block, block);
     pm_init(&e->size, size);
     pm_init(&e->nrefs, nrefs);
-    e->bytes[0] = 0; /* no call site: unreachable until the publish */
+    if (block) { /* neither call site nor lineage: unreachable until the publish */
+        e->bytes[0] = 0;
+        pm_init(pm__lineage(e), 0);
+    }
     *out = ref_of(a, entry);
     pm__entry_publish(op, entry, PM_PENDING);
     return PM_OK;
@@ -224,8 +227,8 @@ void pm_label(pm_arena *a, uint64_t slot, const char *site)
     pm_entry_shm *e = pm__entry(a, slot);
     if (e->block.v == 0)
         return;
-    strncpy((char *)e->bytes, site, PM_INLINE - 1);
-    e->bytes[PM_INLINE - 1] = 0;
+    strncpy((char *)e->bytes, site, PM_SITE - 1);
+    e->bytes[PM_SITE - 1] = 0;
 }
 
 int pm__seal_locked(pm_op *op, uint64_t slot, bool failed)

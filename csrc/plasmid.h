@@ -9,6 +9,7 @@
  *   guard.h   the thread that keeps the keeper alive
  *   actor.h   actors                                relay.h   their bell, for event loops
  *   disk.h    the spill file                        spill.h   objects on disk for want of memory
+ *   recipe.h  how to make a lost object again
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
@@ -21,6 +22,7 @@
 #include "group.h"
 #include "guard.h"
 #include "os.h"
+#include "recipe.h"
 #include "recover.h"
 #include "relay.h"
 #include "room.h"

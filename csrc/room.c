@@ -5,9 +5,9 @@
 #include "wait.h"
 
 enum {
-    MAKE_ROOM = 2,       /* beside PM_NOT_YET: it is for us to make it */
-    SHARE = 64,          /* of the heap: less is not made at a time */
-    MOST = 256 << 20,    /* bytes, without a look for signals */
+    MAKE_ROOM = 2,    /* beside PM_NOT_YET: it is for us to make it */
+    SHARE = 64,       /* of the heap: less is not made at a time */
+    MOST = 256 << 20, /* bytes, without a look for signals */
 };
 
 typedef struct {
@@ -49,7 +49,8 @@ static int look_for_block(pm_op *op, uint64_t what, int waiter)
 static int make_room(pm_arena *a, wish *mine)
 {
     pm_op op;
-    uint64_t least = a->h->heap_bytes / SHARE, bytes = mine->size < least ? least : mine->size, freed;
+    uint64_t least = a->h->heap_bytes / SHARE, bytes = mine->size < least ? least : mine->size,
+             freed;
     int waiter = pm__waiter_take(a), rc = pm__enter(&op, a, PM_WAIT);
     if (rc == PM_OK) {
         if (waiter >= 0)

@@ -47,6 +47,8 @@ static void entry_free(pm_op *op, uint64_t entry)
     if (pm__has_block(e))
         pm__give_block(op, e->block.v);
     pm__directory_remove(op, entry);
+    if (pm__lineage_end(op, e))
+        pm__task_end(op, pm__lineage_task(pm__lineage(e)->v));
     if (e->copy.v) {
         leave_litter(op, entry, generation);
         return;
@@ -533,8 +535,9 @@ static void actor_ended(pm_op *op, uint64_t mailbox)
 
 /* A result becomes visible: with its bytes, or because the task was cancelled. Of a task whose
  * submitter died there are neither, and nobody to see it. */
-static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
+static void end_result(pm_op *op, uint64_t task, uint64_t i)
 {
+    const pm_task_shm *t = pm__task(op->a, task - 1);
     uint64_t ret = pm__task_ret(op->a, t, i)->v, entry = ret >> 1;
     bool attached = i < t->attached.v;
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
@@ -547,6 +550,8 @@ static void end_result(pm_op *op, const pm_task_shm *t, uint64_t i)
         if (!attached && !pm__is_bare(op->a, entry))
             write_cancelled(op, e, t);
         pm_publish(lock_of(op), &e->state, generation << 8 | (failed ? PM_FAILED : PM_SEALED));
+        if (!failed)
+            pm__lineage_begin(op, task, i);
         pm__entry_settled(op, entry);
     }
     if (e->strip.v == PM_MAILBOX)
@@ -574,7 +579,7 @@ static void step_finishing(pm_op *op, uint64_t task)
     uint64_t n;
     if ((n = t->rets_made.v) > 0) {
         pm_set(l, &t->rets_made, n - 1);
-        end_result(op, t, n - 1);
+        end_result(op, task, n - 1);
     } else if (t->waiting.v) {
         /* Lists of entries lead to its arguments: pm__task_waited() ends it when none does. */
         pm_set(l, &op->a->h->finishing, t->next.v);
@@ -582,6 +587,10 @@ static void step_finishing(pm_op *op, uint64_t task)
     } else if ((n = t->args_held.v) > 0) {
         pm_set(l, &t->args_held, n - 1);
         pm__entry_unref(op, (pm__task_arg(op->a, t, n - 1)->entry.v >> 1) + 1);
+    } else if (t->lent.v && !pm__called(op->a, t)) {
+        pm_set(l, &op->a->h->finishing, t->next.v);
+        leave_shape(op, &op->a->h->shapes[t->shape.v - 1]);
+        pm__lineage_keep(op, task);
     } else if (t->payload.v)
         let_go_of(op, &t->payload);
     else if (t->function.v)
@@ -589,7 +598,8 @@ static void step_finishing(pm_op *op, uint64_t task)
     else {
         if (t->table.v)
             pm__give_block(op, t->table.v);
-        leave_shape(op, &op->a->h->shapes[t->shape.v - 1]);
+        if (t->shape.v)
+            leave_shape(op, &op->a->h->shapes[t->shape.v - 1]);
         pm_set(l, &op->a->h->finishing, t->next.v);
         pm_set(l, &t->state, PM_TASK_FREE);
         pm__pool_give(op, &op->a->h->tasks, task);

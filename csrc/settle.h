@@ -18,12 +18,12 @@
 #ifndef PM_SETTLE_H
 #define PM_SETTLE_H
 
-#include "directory.h"
+#include "lineage.h"
 #include "mailbox.h"
 
 enum {
     /* the dearest step: a dying entry gives back block, key and record */
-    PM_STEP_WRITES = PM_HEAP_FREE_WRITES + PM_DIRECTORY_WRITES + PM_POOL_WRITES + 12,
+    PM_STEP_WRITES = PM_HEAP_FREE_WRITES + PM_DIRECTORY_WRITES + PM_POOL_WRITES + 20,
     PM_STEPS = 16, /* of one lock hold */
     PM_REACH = 64, /* tasks followed along dependencies in one lock hold */
     PM_RESULT_WRITES = 4,

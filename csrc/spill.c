@@ -95,6 +95,7 @@ static int make_carrier(pm_op *op, uint64_t extent, uint64_t block, uint64_t *ca
     pm_entry_shm *c = pm__entry(op->a, entry - 1);
     pm_init(&c->block, block);
     pm_init(&c->copy, extent);
+    pm_init(pm__lineage(c), 0);
     pm__entry_publish(op, entry, PM_PENDING);
     *carrier = entry - 1;
     return PM_OK;
@@ -292,6 +293,7 @@ static int copy_back(pm_arena *a, uint64_t slot, const pm_entry_shm *c)
     return PM_OK;
 }
 
+/* The object's block becomes the carrier's, whose own is the table from now on, if there was one. */
 static void exchange(pm_op *op, uint64_t slot, pm_entry_shm *c)
 {
     pm_lock *l = &op->a->lock;
@@ -300,22 +302,55 @@ static void exchange(pm_op *op, uint64_t slot, pm_entry_shm *c)
     pm_set(l, &e->block, c->block.v);
     pm_set(l, &e->strip, PM_WHOLE);
     pm_set(l, &c->block, table);
-    pm_set(l, &c->size, e->nrefs.v * sizeof(pm_ref));
+    pm_set(l, &c->size, 0);
     stay(op, slot);
+}
+
+/* And what it contains. */
+static void exchange_contents(pm_op *op, uint64_t slot, pm_entry_shm *c)
+{
+    pm_lock *l = &op->a->lock;
+    pm_entry_shm *e = pm__entry(op->a, slot);
+    uint64_t size = c->size.v, nrefs = c->nrefs.v;
+    exchange(op, slot, c);
+    pm_set(l, &e->size, size);
+    pm_set(l, &c->nrefs, e->nrefs.v);
+    pm_set(l, &c->held, e->nrefs.v);
+    pm_set(l, &e->nrefs, nrefs);
+    pm_set(l, &e->held, nrefs);
+    pm_set(l, &c->copy, e->copy.v);
+    pm_set(l, &e->copy, 0);
+}
+
+/* Unless it was freed meanwhile. */
+static int become_whole(pm_arena *a, uint64_t slot, uint64_t carrier,
+                        void (*by)(pm_op *, uint64_t, pm_entry_shm *))
+{
+    pm_op op;
+    int rc = enter(&op, a);
+    if (rc)
+        return rc;
+    if (pm_state(a, slot) == PM_SPILLED)
+        by(&op, slot, pm__entry(a, carrier));
+    rc = pm__done(&op);
+    PM_CRASH(BACK);
+    return rc;
 }
 
 int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into)
 {
-    pm_op op;
-    pm_entry_shm *c = pm__entry(a, into);
-    int rc = copy_back(a, slot, c);
+    int rc = copy_back(a, slot, pm__entry(a, into));
     PM_CRASH(READ_BACK);
-    if (rc == PM_OK && (rc = enter(&op, a)) == PM_OK) {
-        if (pm_state(a, slot) == PM_SPILLED)
-            exchange(&op, slot, c);
-        rc = pm__done(&op);
-    }
-    PM_CRASH(BACK);
+    if (rc == PM_OK)
+        rc = become_whole(a, slot, into, exchange);
+    pm_unpin(a, slot);
+    return rc;
+}
+
+int pm_replace(pm_arena *a, uint64_t slot, uint64_t made)
+{
+    pm__own_chunks(a, slot, pm__entry(a, made));
+    int rc = become_whole(a, slot, made, exchange_contents);
     pm_unpin(a, slot);
     return rc;
 }

@@ -18,8 +18,6 @@
 
 #include "object.h"
 
-enum { PM_SPILL_LEAST = 1024 }; /* bytes of an object that is worth it */
-
 /* Spill until blocks of `bytes` bytes have gone back, the least recently used first. *freed: how many
  * have; less: nothing else can go (it is looked at, small, or the disk is full). Blocks on the disk;
  * call without the GIL. Cost beside that: a look at each entry of the table for every few hundred
@@ -35,6 +33,9 @@ uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot);
 /* With the block of the pending object `into`, which keeps nothing. The pin ends with it. Blocks on the
  * disk. PM_ELOST. */
 int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into);
+/* The same for one that has been made again: with what the pending object `made` contains, its
+ * references too. What was on disk goes. */
+int pm_replace(pm_arena *a, uint64_t slot, uint64_t made);
 
 /* Once in a session: true when objects have been spilled, for who is to tell of it. */
 bool pm_tell_of_spilling(pm_arena *a);

@@ -43,7 +43,7 @@ static void survey_entry(const pm_arena *a, uint64_t slot, pm_object_info *out)
     if (e->task.v)
         memcpy(out->task, pm__task(a, e->task.v - 1)->name, PM_TASK_NAME);
     if (e->block.v)
-        memcpy(out->site, e->bytes, PM_INLINE - 1);
+        memcpy(out->site, e->bytes, PM_SITE - 1);
     survey_holders(a, e, out);
 }
 
@@ -135,7 +135,8 @@ int pm_survey_tasks(pm_arena *a, pm_patience how, uint64_t *from, pm_task_info *
     high = a->h->tasks.high.v;
     for (int i = 0; i < LOOKS && *n < most && *from < high; i++, ++*from) {
         const pm_task_shm *t = pm__task(a, *from);
-        if (t->state.v != PM_TASK_FREE && t->state.v != PM_TASK_FINISHING)
+        if (t->state.v != PM_TASK_FREE && t->state.v != PM_TASK_FINISHING &&
+            t->state.v != PM_TASK_KEPT)
             survey_task(a, *from + 1, &out[(*n)++]);
     }
     if (*from >= high)

@@ -19,7 +19,7 @@ typedef struct {
     uint64_t refs, nrefs;
     bool has_task; /* a task will produce it, of this name */
     char task[PM_TASK_NAME];
-    char site[PM_INLINE];
+    char site[PM_SITE];
     uint64_t nholders; /* clients that hold it; the first of them: */
     pm_holder_info holders[PM_SURVEY_HOLDERS];
 } pm_object_info;

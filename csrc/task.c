@@ -712,7 +712,10 @@ void pm_account_for(pm_arena *a, uint64_t began, uint64_t returned, const char *
 /* The decision: from here on it is not run again. */
 static void decide(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t now)
 {
-    bool cancelled = pm__task(op->a, task - 1)->cancel.v && outcome != PM_FINISHED;
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    bool cancelled = t->cancel.v && outcome != PM_FINISHED;
+    if (t->lent.v)
+        pm_set(lock_of(op), &t->lent, 0); /* from here on another count */
     pm__event_of_task(op, task, cancelled ? PM_CANCELLED : outcome, now);
     leave_host(op, task);
     stack_remove(op, task);

@@ -18,9 +18,9 @@ C_LAYERS = [
     "err atomic off crash",
     "os",
     "lock",
-    "heap layout arena copy window client",
-    "pool directory resource queue mailbox events",
-    "settle reserve object wait room relay stream task actor cancel group",
+    "heap layout arena copy disk window client",
+    "pool directory resource queue mailbox events lineage",
+    "settle reserve object recipe wait spill room relay stream task actor cancel group",
     "recover check dump survey guard",
     "plasmid",
 ]
@@ -58,13 +58,14 @@ PYTHON_LAYERS = {
     "engine.history": "ids _core",
     "engine.roster": "ids _core serialize exceptions",
     "engine.memory": "_core runtime serialize _tables exceptions",
-    "engine.pressure": "engine.memory _core exceptions",
+    "engine.pressure": "engine.memory runtime.spilling _core exceptions",
+    "engine.lineage": "_core exceptions",
     "engine.placing": "engine.running ids strategies _core exceptions",
     "engine.environments": "engine.packing _core runtime_env",
     "engine.local": "engine.base engine.environments engine.running engine.futures engine.inplace "
     "engine.packing engine.serializers engine.capsules engine.memory engine.sites engine.placing "
-    "engine.history engine.oversized engine.pressure engine.actors engine.roster ids _core "
-    "serialize runtime exceptions",
+    "engine.history engine.oversized engine.pressure engine.lineage engine.actors engine.roster "
+    "ids _core serialize runtime exceptions",
     "engine.current": "engine.base engine.local serialize exceptions",
     "engine": "engine.base engine.current",
     "strategies": "",

@@ -122,8 +122,9 @@ def init(
     resources            what else tasks may ask for, by names of your own: {"license": 2}; at most
                          11. They are counted, nothing more; so is memory (`_memory`, in bytes)
     object_store_memory  size of the shared memory in bytes. Default: a share of the machine's
-    object_spilling_directory  where objects go that do not fit into that. Default: the environment's
-                         PLASMID_SPILL_FOLDER, else the folder for temporary files if it is on a disk
+    object_spilling_directory  where objects go that do not fit into that. Default: what
+                         PLASMID_SPILL_FOLDER says in the environment, else the folder for temporary
+                         files, if that is on a disk
     namespace            in which actors have names
     job_config           a JobConfig: namespace and the like, where they are not given here
     labels               shown in `nodes()`
@@ -344,7 +345,7 @@ def _configured_folder(system: object) -> str | None:
         ) from None
     if kind != "filesystem":
         raise NotSupportedError(f"init: objects are spilled to files, not to {kind!r}")
-    return folder[0] if isinstance(folder, list) and folder else folder
+    return str(folder[0] if isinstance(folder, list) and folder else folder) or None
 
 
 def _number(name: str, value: Any) -> int | float:

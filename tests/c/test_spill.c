@@ -114,8 +114,8 @@ static void spill_all(const world *w)
 static void gone_since(const world *w, pm_stats then)
 {
     DO(pm__settle(w->a, PM_WAIT));
-    AWAIT((pm__spill_trim(w->a), stats(w).disk_used == then.disk_used &&
-                                     stats(w).entries == then.entries));
+    AWAIT((pm__spill_trim(w->a),
+           stats(w).disk_used == then.disk_used && stats(w).entries == then.entries));
     same(w, then);
     clean(w);
 }

@@ -152,8 +152,7 @@ TEST(items_that_nobody_has_taken_go_to_the_disk)
     finish(&w, &t);
     drop_stream(&w, s);
     DO(pm__settle(w.a, PM_WAIT));
-    AWAIT((pm__spill_trim(w.a),
-           stats(&w).disk_used == 0 && stats(&w).entries == then.entries));
+    AWAIT((pm__spill_trim(w.a), stats(&w).disk_used == 0 && stats(&w).entries == then.entries));
     same(&w, then);
     clean(&w);
     pm_close(w.a);

@@ -456,28 +456,6 @@ def test_a_result_without_room_is_a_store_full_error_with_the_sizes() -> None:
     assert len(plasmid.get(large.remote(STORE // 2))) == STORE // 2
 
 
-def test_an_error_finds_a_place_in_a_store_that_is_full() -> None:
-    @plasmid.remote(runtime_env={"env_vars": {"PLASMID_STORE_FULL_SECONDS": "0.1"}})
-    def fails(length: int) -> None:
-        raise ValueError("told " + "x" * length)
-
-    plasmid.wait([fails.remote(0)])
-    kept: list[Any] = []
-    size = STORE // 4
-    while size > 2000:
-        try:
-            kept.append(plasmid.put(b"x" * size))
-        except ObjectStoreFullError:
-            size //= 2
-    with pytest.raises(
-        ObjectStoreFullError, match="no room to store what ended the task: ValueError: told"
-    ):
-        plasmid.get(fails.remote(5000))
-    kept.clear()
-    with pytest.raises(ValueError, match="told"):
-        plasmid.get(fails.remote(5000))
-
-
 def test_a_full_store_at_an_argument_raises_in_the_caller() -> None:
     before = arena().stats()["heap_used"]
     with pytest.raises(ObjectStoreFullError, match=f"{STORE} bytes"):

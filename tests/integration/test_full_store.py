@@ -1,4 +1,4 @@
-"""A full store without a disk: who makes an object waits for those who can make room, and is told who
+"""A full store without a disk: who makes an object waits for who can make room, and is told who
 does not."""
 
 from __future__ import annotations
@@ -123,6 +123,38 @@ def test_without_anybody_to_make_room_it_is_told_at_once() -> None:
     ):
         plasmid.put(part())
     assert plasmid.get(filled[0])[0] == 0
+
+
+def test_a_full_store_has_room_again_when_references_are_dropped() -> None:
+    kept = []
+    with pytest.raises(ObjectStoreFullError):
+        kept.extend(plasmid.put(np.zeros(1 << 17)) for _ in range(STORE >> 20))
+    assert len(kept) >= (STORE >> 20) - 2
+    assert plasmid.get(plasmid.put(1)) == 1, "small ones still find room"
+    kept.clear()
+    assert plasmid.get(plasmid.put(b"x" * (STORE // 2))) is not None
+
+
+def test_an_error_finds_a_place_in_a_store_that_is_full() -> None:
+    @plasmid.remote(runtime_env={"env_vars": {"PLASMID_STORE_FULL_SECONDS": "0.1"}})
+    def fails(length: int) -> None:
+        raise ValueError("told " + "x" * length)
+
+    plasmid.wait([fails.remote(0)])
+    kept: list[Any] = []
+    size = STORE // 4
+    while size > 2000:
+        try:
+            kept.append(plasmid.put(b"x" * size))
+        except ObjectStoreFullError:
+            size //= 2
+    with pytest.raises(
+        ObjectStoreFullError, match="no room to store what ended the task: ValueError: told"
+    ):
+        plasmid.get(fails.remote(5000))
+    kept.clear()
+    with pytest.raises(ValueError, match="told"):
+        plasmid.get(fails.remote(5000))
 
 
 def test_it_can_be_interrupted(gate: Gate) -> None:

@@ -70,6 +70,7 @@ def test_all_of_rays_arguments_are_taken(engines: list[FakeEngine]) -> None:
         labels={"a": "b"},
         logging_level="warning",
         log_to_driver=False,
+        spill_folder="/tmp",
     )
 
 
@@ -95,6 +96,13 @@ def test_all_of_rays_arguments_are_taken(engines: list[FakeEngine]) -> None:
         ({"labels": {"a": 1}}, TypeError, "labels"),
         ({"labels": []}, TypeError, "labels"),
         ({"logging_level": None}, TypeError, "logging_level"),
+        ({"object_spilling_directory": 5}, TypeError, "must be a path"),
+        ({"_system_config": {"object_spilling_config": "{"}}, ValueError, "must be JSON"),
+        (
+            {"_system_config": {"object_spilling_config": '{"type": "smart_open", "params": {}}'}},
+            NotSupportedError,
+            "smart_open",
+        ),
         ({"address": "ray://host:10001"}, NotSupportedError, "remote"),
         ({"address": 5}, TypeError, "address"),
         ({"address": "auto", "num_cpus": 1, "labels": {}}, ValueError, "num_cpus and labels"),

@@ -27,8 +27,8 @@ cdef class Arena:
 
     `hooks` is the engine's, None in a process without one: load(buffer, refs, writable) makes a
     value of stored bytes, failed(error) raises a stored exception, future(ref), get_one(ref,
-    timeout) waits for a value, capsules makes capsules of it, patience(nbytes), full(nbytes, waited)
-    and spilling() are about a full store.
+    timeout) waits for a value, capsules makes capsules of it, patience(nbytes), full(nbytes,
+    waited) and spilling() are about a full store, remake(ref) makes a lost object again.
 
     Processes and threads: all methods may be called from any thread. Those that may sleep (wait,
     next_task, and any that finds the lock busy) do so without the GIL and see signals. After fork()
@@ -54,7 +54,7 @@ cdef class Arena:
     def create(heap_bytes, cpus, others=(), disk_bytes=0):
         """A new session's arena with a heap of that many bytes; `cpus` in 1/10000 CPU. This process
         is its driver. others: (name as bytes, amount) of what else tasks may use: GPU, then memory,
-        then what they ask for by name; at most KINDS - 1. disk_bytes: how much may be spilled."""
+        then what they ask for by name; at most KINDS - 1. disk_bytes: that may be spilled."""
         cdef Arena self = Arena.__new__(Arena)
         cdef uint64_t heap = heap_bytes, disk = disk_bytes, n = 1 + len(others)
         cdef _c.pm_total totals[_c.PM_KINDS]
@@ -682,7 +682,61 @@ cdef class Arena:
         into = (<Pending>carrier).ref.slot
         with nogil:
             rc = _c.pm_bring_back(a, slot, into)
+        if rc == _c.PM_ELOST and self.hooks is not None:
+            self._replace(slot, self.hooks.remake(self._hold(_c.pm_ref_of(a, slot))))
+            return 0
         return check(rc, f"get ObjectRef({_id(self, _c.pm_ref_of(a, slot)).hex()})")
+
+    cdef int _replace(self, uint64_t slot, ObjectRef made) except -1:
+        """Give a lost object the bytes of another, unless it has been brought back meanwhile."""
+        cdef _c.pm_view view
+        cdef uint64_t i
+        cdef _c.pm_arena *a = self._a
+        cdef Pending pending
+        cdef int rc = _c.PM_EAGAIN
+        buffer = _new_buffer(self, made.slot, &view)
+        refs = [self._hold(view.refs[i]) for i in range(view.nrefs)]
+        while again(rc):
+            with nogil:
+                rc = _c.pm_await_back(a, slot, 0)
+        if rc != _c.PM_ESPILLED:
+            return check(rc, "get")
+        try:
+            pending = self.create_object(view.size, refs)
+            pending.write(0, buffer)
+        except BaseException:
+            _c.pm_unpin(a, slot)
+            raise
+        return check(_c.pm_replace(a, slot, pending.ref.slot), "replace a lost object")
+
+    def recipe(self, ref):
+        """How to make an object again: (index of it among its task's results, the first arguments
+        of submit()). None if it was put, or something that it was made from is gone."""
+        cdef _c.pm_arena *a = self.live()
+        cdef _c.pm_recipe found
+        cdef uint64_t i
+        cdef uint64_t slot = self._own(ref).slot
+        cdef int rc = _c.PM_EAGAIN
+        while again(rc):
+            with nogil:
+                rc = _c.pm_recipe_of(a, _c.PM_WAIT, slot, &found)
+        if rc == _c.PM_ENOTFOUND:
+            return None
+        check(rc, "look how a lost object was made")
+        function = _new_ref(self, found.function.slot, found.function.generation)
+        args = [
+            _new_ref(self, found.args[i].slot, found.args[i].generation)
+            for i in range(found.nargs)
+        ]
+        payload = packed = None
+        if found.packed:
+            packed = _new_ref(self, found.arguments.slot, found.arguments.generation)
+        else:
+            payload = PyBytes_FromStringAndSize(<const char *>found.payload, found.size)
+        waits = sum(found.waits[i] for i in range(found.nargs))
+        retries = -1 if found.retries == _c.PM_RETRY_ALWAYS else found.retries
+        spec = (function, <bytes>found.name, payload, packed, args, waits)
+        return found.index, (*spec, found.nrets, found.cpu, retries)
 
     cdef object _bereaved(self, const _c.pm_view *view):
         """What a call of a dead actor has for a result: made from what became of the actor."""

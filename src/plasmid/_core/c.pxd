@@ -276,6 +276,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t tasks
         uint64_t keys
         uint64_t reserved
+        uint64_t kept
         uint64_t entry_capacity
         uint64_t task_capacity
         uint64_t heap_capacity
@@ -351,6 +352,24 @@ cdef extern from "plasmid.h" nogil:
     int pm_await_back(pm_arena *a, uint64_t slot, uint64_t deadline)
     uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot)
     int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into)
+    int pm_replace(pm_arena *a, uint64_t slot, uint64_t made)
+
+    ctypedef struct pm_recipe:
+        uint64_t index
+        uint64_t nrets
+        const char *name
+        pm_ref function
+        bint packed
+        pm_ref arguments
+        uint64_t size
+        const unsigned char *payload
+        uint64_t nargs
+        pm_ref *args
+        bint *waits
+        uint64_t cpu
+        uint64_t retries
+
+    int pm_recipe_of(pm_arena *a, pm_patience how, uint64_t slot, pm_recipe *out)
     int pm_contain(pm_arena *a, pm_patience how, uint64_t slot)
     int pm_write(pm_arena *a, uint64_t slot, uint64_t at, const void *data, uint64_t len)
     void pm_label(pm_arena *a, uint64_t slot, const char *site)

@@ -3,6 +3,8 @@
 api ─► LocalEngine ─► _core (arena)          put, get, wait, submit
           │
           ├─ packing    arguments and results <-> stored bytes
+          ├─ pressure   a full store
+          ├─ lineage    lost objects are made again
           ├─ running    the task that this thread runs, if it is a worker's
           └─ futures    concurrent.futures over references
 """
@@ -25,6 +27,7 @@ from plasmid.engine import (
     capsules,
     history,
     inplace,
+    lineage,
     memory,
     oversized,
     packing,
@@ -231,6 +234,12 @@ class LocalEngine(Engine):
     def full(self, nbytes: int, waited: float) -> ObjectStoreFullError:
         """The error when there has been none."""
         return pressure.full(self._arena, nbytes, waited)
+
+    def remake(self, ref: core.ObjectRef) -> core.ObjectRef:
+        """A lost object, made again by its task."""
+        made = lineage.run_again(self._arena, ref)
+        self._await_all([made], None)
+        return lineage.made_again(self._arena, ref, made)
 
     def spilling(self) -> None:
         """Objects go to the disk, for the first time in the session."""

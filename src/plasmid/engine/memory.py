@@ -31,6 +31,9 @@ def survey(arena: core.Arena, limit: int | None = None) -> dict[str, Any]:
     "totals": `store_bytes` = `used_bytes` + `spare_bytes` (room beside small blocks, for others of
     their size) + `free_bytes`, and `used_bytes` = `object_bytes` + `task_table_bytes` (arguments of
     tasks); `largest_free_block`, and `fragmentation`, the share of free memory that is not in it.
+    `spilled_objects` and their `spilled_bytes` are on disk alone; `disk_used_bytes` of `disk_bytes`
+    are taken by these and by copies of objects that are back; `spills`, `restores` and their bytes
+    count from the beginning of the session.
 
     Takes the lock for a bounded time again and again: what changes meanwhile may be missing.
     """
@@ -60,6 +63,14 @@ def survey(arena: core.Arena, limit: int | None = None) -> dict[str, Any]:
             "object_bytes": in_objects,
             "task_table_bytes": max(0, stats["heap_used"] - in_objects),
             "objects": len(found),
+            "spilled_objects": sum(each.state == "spilled" for each in found),
+            "spilled_bytes": sum(each.size for each in found if each.state == "spilled"),
+            "disk_bytes": stats["disk_capacity"],
+            "disk_used_bytes": stats["disk_used"],
+            "spills": stats["spills"],
+            "spilled_bytes_ever": stats["spilled_bytes"],
+            "restores": stats["restores"],
+            "restored_bytes_ever": stats["restored_bytes"],
             "pending_tasks": stats["tasks"],
             "clients": stats["clients"],
         },
@@ -79,13 +90,18 @@ SORTED: dict[str, Callable[[dict[str, Any]], Any]] = {
 def summary(report: dict[str, Any]) -> str:
     """The totals in a line."""
     totals = report["totals"]
+    spilled = (
+        f"; on disk {totals['spilled_objects']:,} objects of {totals['spilled_bytes']:,} bytes, "
+        f"{totals['spilled_bytes_ever']:,} bytes spilled and {totals['restored_bytes_ever']:,} "
+        "restored so far"
+    )
     return (
         f"{totals['used_bytes']:,} of {totals['store_bytes']:,} bytes used: "
         f"{totals['object_bytes']:,} by {totals['objects']:,} objects, "
         f"{totals['task_table_bytes']:,} by tables of {totals['pending_tasks']:,} tasks; "
         f"{totals['spare_bytes']:,} spare beside small blocks; {totals['free_bytes']:,} free, the "
         f"largest block {totals['largest_free_block']:,}, fragmentation "
-        f"{totals['fragmentation']:.0%}"
+        f"{totals['fragmentation']:.0%}{spilled if totals['spills'] else ''}"
     )
 
 
@@ -167,13 +183,19 @@ def _describe(
         "state": f"pending {each.task}()" if each.task else each.state,
         "size": each.size,
         "bytes": each.bytes,
-        "where": "table" if each.is_inline else "gone" if each.stripped else "heap",
+        "where": _place_of(each),
         "type": _type_of(arena, each),
         "site": each.site,
         "held_by": held,
         "pinned_by": [holder.pid for holder in each.holders if holder.pins],
         "contains": each.contained,
     }
+
+
+def _place_of(each: core.StoredObject) -> str:
+    if each.state == "spilled":
+        return "disk"
+    return "table" if each.is_inline else "gone" if each.stripped else "heap"
 
 
 def _type_of(arena: core.Arena, each: core.StoredObject) -> str:

@@ -36,13 +36,15 @@ def full(arena: core.Arena, nbytes: int, waited: float) -> ObjectStoreFullError:
     waiting = f", nor did it in {waited:g} seconds" if waited else ""
     if nbytes > capacity:
         return ObjectStoreFullError(
-            f"put: an object of {nbytes} bytes does not fit into the object store, which has "
-            f"{capacity} bytes. Give init() a larger object_store_memory, or put it in parts."
+            f"put: an object of {nbytes} bytes does not fit into the object store of {capacity} "
+            "bytes, even if all others go. Give init() a larger object_store_memory, or put it in "
+            "parts."
         )
     return ObjectStoreFullError(
         f"put: an object of {nbytes} bytes does not fit into the object store of {capacity} bytes "
-        f"as it is filled now{waiting}. {_in_the_way(arena)}{_why_not_spilled(arena)}Drop references "
-        "(and arrays that are views of objects), or give init() a larger object_store_memory."
+        f"as it is filled now{waiting}. {_in_the_way(arena)}{_why_not_spilled(arena)}Drop "
+        "references (and arrays that are views of objects), or give init() a larger "
+        "object_store_memory."
     )
 
 
@@ -52,8 +54,8 @@ def tell_of_spilling(arena: core.Arena) -> None:
 
     capacity = arena.stats()["heap_capacity"]
     logging.getLogger("plasmid").warning(
-        "The object store of %d bytes is full: objects that were used least recently are spilled to "
-        "%s, and come back when they are asked for. `plasmid memory` shows what holds them.",
+        "The object store of %d bytes is full: objects that were used least recently are spilled "
+        "to %s, and come back when they are asked for. `plasmid memory` shows what holds them.",
         capacity,
         _folder(arena),
     )

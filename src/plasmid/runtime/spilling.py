@@ -17,8 +17,8 @@ FOLDER = "PLASMID_SPILL_FOLDER"
 /var/tmp, if that is none in memory."""
 
 BYTES = "PLASMID_SPILL_BYTES"
-"""Environment variable: how much may be spilled. Default: 95 % of what the disk has free. 0: nothing
-is."""
+"""Environment variable: how many bytes may be spilled. Default: 95 % of what the disk has free. 0:
+none."""
 
 MOST = 1 << 40
 _SHARE = 0.95
@@ -39,8 +39,9 @@ class SpillFile:
 
 
 def spill_file(folder: str | None = None) -> SpillFile | None:
-    """A file in `folder`, or where the environment says. None if nothing is to be spilled, or none of
-    the default folders is on a disk. SpillFolderError if there can be none where it was asked for."""
+    """A file in `folder`, or where the environment says. None if nothing is to be spilled, or none
+    of the default folders is on a disk. SpillFolderError if there can be none where it was asked
+    for."""
     limit = _limit()
     if limit == 0:
         return None
@@ -53,11 +54,18 @@ def spill_file(folder: str | None = None) -> SpillFile | None:
             raise SpillFolderError(
                 error.errno, f"init: objects cannot be spilled to {asked}: {error.strerror}"
             ) from error
-    for each in dict.fromkeys((tempfile.gettempdir(), "/var/tmp")):
+    for each in _default_folders():
         if _type_of(each) not in _MEMORY:
             with suppress(OSError):
                 return _made(each, limit)
     return None
+
+
+def _default_folders() -> list[str]:
+    found = ["/var/tmp"]
+    with suppress(OSError):  # there is none that can be written to
+        found.insert(0, tempfile.gettempdir())
+    return found
 
 
 def _limit() -> int | None:
