@@ -65,6 +65,7 @@ typedef struct pm_arena {
     pm_heap disk;
     _Atomic int disk_fd; /* of the spill file, opened when it is needed; -1 = not yet */
     pm_file disk_file;
+    uint64_t spill_again; /* when the watcher may spill ahead again; its own */
     pm_local *local;
     _Atomic bool reserve_open; /* a thread is at the stock */
     uint32_t reserved;

@@ -20,6 +20,9 @@ static inline bool pm__has_disk(const pm_arena *a)
     return pm_a64_load(&a->h->disk_fd) != 0;
 }
 
+/* Have the file open, so that it can be reached even if the driver should close its descriptors. */
+void pm__disk_open(pm_arena *a);
+
 /* Under the lock: an extent for an object of so many bytes, 0 if there is none; and back. */
 uint64_t pm__disk_alloc(pm_arena *a, uint64_t bytes);
 void pm__disk_free(pm_arena *a, uint64_t extent);

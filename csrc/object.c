@@ -131,6 +131,8 @@ void pm__created(pm_arena *a, uint64_t slot, const pm_ref *refs)
 {
     const pm_entry_shm *e = pm__entry(a, slot);
     pm__own_chunks(a, slot, e);
+    if (pm__is_nearly_full(a))
+        pm__call_watcher(a);
     if (e->nrefs.v)
         memcpy(pm__contained(a, e), refs, e->nrefs.v * sizeof(pm_ref));
 }
@@ -510,15 +512,16 @@ int pm_lessee(pm_arena *a, pm_patience how, uint64_t slot, uint64_t *pid)
  * one reference more. */
 static bool is_owner(pm_arena *a, uint64_t entry, uint64_t at, uint64_t len)
 {
-    if (entry == 0 || entry > a->h->entries.capacity || !take_one_more(&a->local[entry - 1]))
+    if (entry == 0 || entry > a->h->entries.capacity)
         return false;
-    const pm_entry_shm *e = pm__entry(a, entry - 1); /* held: its words stand still once sealed */
     enum pm_entry_state state = pm_state(a, entry - 1);
-    if ((state == PM_SEALED || state == PM_FAILED) && e->block.v && e->block.v <= at &&
-        at + len <= e->block.v + e->size.v)
-        return true;
-    pm_drop(a, entry - 1);
-    return false;
+    if ((state != PM_SEALED && state != PM_FAILED) || pm_pin(a, entry - 1))
+        return false;
+    const pm_entry_shm *e = pm__entry(a, entry - 1); /* pinned: its words stand still */
+    bool owns = e->block.v && e->block.v <= at && at + len <= e->block.v + e->size.v &&
+                pm__take_one_more(a, entry - 1);
+    pm_unpin(a, entry - 1);
+    return owns;
 }
 
 int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset)

@@ -12,6 +12,8 @@ static void see_to_it(pm_arena *a)
 {
     pm__settle(a->heir ? a->heir : a, PM_WAIT);
     pm__spill_trim(a->heir ? a->heir : a);
+    if (!a->heir)
+        pm__spill_ahead(a);
     if (a->kind == PM_WORKER && pm__cancel_remind(a))
         pm__call_watcher(a);
 }
@@ -47,6 +49,8 @@ int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena *
     int rc = pm__arena_attach(fd, a);
     if (rc == PM_OK && (rc = pm_set_bell(a, bell)))
         pm__arena_unmap(a);
+    if (rc == PM_OK)
+        pm__disk_open(a);
     return attached(a, rc, kind, driver_pidfd, out);
 }
 

@@ -10,9 +10,13 @@
 #include "wait.h"
 
 enum {
-    VICTIMS = 256, /* objects chosen in one look at the table */
-    UNFIT = 16,    /* so many that find no room on disk, and no other is tried */
-    TRIMMED = 4,   /* dead objects' copies taken in one lock hold */
+    VICTIMS = 1024,           /* objects chosen in one look at the table */
+    PATIENCE_NS = 1000000000, /* with who brings an object back, and as much */
+    NS_A_BYTE = 20,           /* as a slow disk takes more for a large one */
+    AHEAD = 64 << 20,         /* bytes, ahead of need, without a look at anything else */
+    REST_NS = 500000000,      /* after a look that found nothing to spill */
+    UNFIT = 16,               /* so many that find no room on disk, and no other is tried */
+    TRIMMED = 4,              /* dead objects' copies taken in one lock hold */
 };
 
 /* An object that may go; the older one is used less recently. */
@@ -238,6 +242,17 @@ int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
     return PM_OK;
 }
 
+void pm__spill_ahead(pm_arena *a)
+{
+    uint64_t freed, excess = a->h->heap_bytes / 8;
+    if (!pm__is_nearly_full(a) || pm__os_now() < a->spill_again)
+        return;
+    if (pm_spill(a, excess < AHEAD ? excess : AHEAD, &freed) || !freed)
+        a->spill_again = pm__os_now() + REST_NS; /* what is looked at now may be for a while */
+    else if (pm__is_nearly_full(a))
+        pm__call_watcher(a);
+}
+
 bool pm_tell_of_spilling(pm_arena *a)
 {
     uint64_t untold = 0;
@@ -247,19 +262,15 @@ bool pm_tell_of_spilling(pm_arena *a)
 
 /* ---- back ------------------------------------------------------------------------------------ */
 
-static int look_for_it(pm_op *op, uint64_t slot, int waiter)
+/* PM_ESPILLED: it is for us to do, which our pin says. */
+static int begin_to_bring(pm_op *op, uint64_t slot)
 {
     pm_arena *a = op->a;
-    const pm_entry_shm *e = pm__entry(a, slot);
     if (pm_state(a, slot) != PM_SPILLED)
         return PM_OK;
-    if (!pm__is_away(e)) { /* its mover died before its bytes went */
+    if (!pm__is_away(pm__entry(a, slot))) { /* its mover died before its bytes went */
         stay(op, slot);
         return PM_OK;
-    }
-    if (pm__is_pinned(a, e)) {
-        pm__count_for(op, slot, waiter);
-        return PM_NOT_YET;
     }
     if (!pm__take_one_more(a, slot))
         return PM_ENOTFOUND;
@@ -267,9 +278,27 @@ static int look_for_it(pm_op *op, uint64_t slot, int waiter)
     return PM_ESPILLED;
 }
 
-int pm_await_back(pm_arena *a, uint64_t slot, uint64_t deadline)
+static int look_for_it(pm_op *op, uint64_t slot, int waiter)
 {
-    return pm__await(a, slot, deadline, look_for_it);
+    const pm_entry_shm *e = pm__entry(op->a, slot);
+    if (!pm__is_away(e) || !pm__is_pinned(op->a, e))
+        return begin_to_bring(op, slot);
+    pm__count_for(op, slot, waiter);
+    return PM_NOT_YET;
+}
+
+int pm_await_back(pm_arena *a, uint64_t slot)
+{
+    pm_op op;
+    uint64_t patience = PATIENCE_NS + pm__entry(a, slot)->size.v * NS_A_BYTE;
+    int rc = pm__await(a, slot, pm__os_now() + patience, look_for_it);
+    if (rc != PM_ETIMEOUT)
+        return rc;
+    if ((rc = pm__enter(&op, a, PM_WAIT)))
+        return rc;
+    rc = begin_to_bring(&op, slot);
+    int left = pm__done(&op);
+    return left ? left : rc;
 }
 
 uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot)

@@ -26,9 +26,9 @@ int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed);
 
 /* For who has met PM_ESPILLED, with a reference. PM_OK: look again. PM_ESPILLED: it is for the caller
  * to bring it back, and has a pin that says so: it makes a pending object of pm_away_bytes() for
- * pm_bring_back(), or gives the pin back. Waits while another does it, until `deadline` (0: none), as
- * pm_wait(). */
-int pm_await_back(pm_arena *a, uint64_t slot, uint64_t deadline);
+ * pm_bring_back(), or gives the pin back. Waits while another does it, as pm_wait(), but not for ever:
+ * that one may be stopped, and it does no harm if two do it. */
+int pm_await_back(pm_arena *a, uint64_t slot);
 uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot);
 /* With the block of the pending object `into`, which keeps nothing. The pin ends with it. Blocks on the
  * disk. PM_ELOST. */
@@ -36,6 +36,10 @@ int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into);
 /* The same for one that has been made again: with what the pending object `made` contains, its
  * references too. What was on disk goes. */
 int pm_replace(pm_arena *a, uint64_t slot, uint64_t made);
+
+/* Ahead of need, when the store is nearly full: a bounded number of bytes. By the watcher thread of who
+ * has just made an object; if there is more to do it is called again. */
+void pm__spill_ahead(pm_arena *a);
 
 /* Once in a session: true when objects have been spilled, for who is to tell of it. */
 bool pm_tell_of_spilling(pm_arena *a);

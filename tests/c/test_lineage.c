@@ -150,7 +150,7 @@ static void replace(const world *w, pm_ref lost)
 {
     pm_ref inner = put(w, 3), again = pending(w, 2 * SIZE, 77, &inner, 1);
     drop(w, inner);
-    int rc = pm_await_back(w->a, lost.slot, 0);
+    int rc = pm_await_back(w->a, lost.slot);
     if (rc == PM_ESPILLED)
         DO(pm_replace(w->a, lost.slot, again.slot));
     drop(w, again);

@@ -66,7 +66,7 @@ static int look_at(const world *w, pm_ref ref, pm_view *v)
             return pm_look(w->a, ref.slot, v);
         if (rc != PM_ESPILLED)
             return rc;
-        while ((rc = pm_await_back(w->a, ref.slot, 0)) == PM_EAGAIN)
+        while ((rc = pm_await_back(w->a, ref.slot)) == PM_EAGAIN)
             ;
         if (rc == PM_ESPILLED) {
             pm_ref into;
@@ -357,6 +357,35 @@ TEST(of_many_who_want_it_one_reads_it)
     CHECK(stats(&w).restores == 1);
     CHECK(sweep_dead(&w) == 4);
     clean(&w);
+    pm_close(w.a);
+}
+
+static void begin_and_stop(world *w)
+{
+    DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
+    CHECK(pm_await_back(w->a, w->b->refs[0].slot) == PM_ESPILLED);
+    w->b->word[0] = 1;
+    AWAIT(w->b->word[1]);
+    pm_ref into;
+    CHECK(create(w, BIG, NULL, 0, &into) == PM_OK);
+    DO(pm_bring_back(w->a, w->b->refs[0].slot, into.slot)); /* it is here already */
+    look(w, w->b->refs[0], BIG, 1);
+}
+
+TEST(nobody_waits_for_ever_for_who_brings_it_back)
+{
+    world w = with_disk(DISK);
+    w.b->refs[0] = put(&w, BIG, 1);
+    spill_all(&w);
+    pid_t pid = spawn(&w, begin_and_stop);
+    AWAIT(w.b->word[0]);
+    look(&w, w.b->refs[0], BIG, 1);
+    clean(&w);
+    w.b->word[1] = 1;
+    CHECK(!reap(pid));
+    CHECK(sweep_dead(&w) == 1);
+    clean(&w);
+    look(&w, w.b->refs[0], BIG, 1);
     pm_close(w.a);
 }
 

@@ -141,7 +141,7 @@ TEST(items_that_nobody_has_taken_go_to_the_disk)
     CHECK(freed >= 4 * SIZE);
     clean(&w);
     CHECK(take_item(&w, s.gate, &item, &failed) == PM_OK && state_of(&w, item) == PM_SPILLED);
-    CHECK(pm_await_back(w.a, item.slot, 0) == PM_ESPILLED);
+    CHECK(pm_await_back(w.a, item.slot) == PM_ESPILLED);
     DO(pm_create(w.a, PM_WAIT, pm_away_bytes(w.a, item.slot), NULL, 0, &into));
     DO(pm_bring_back(w.a, item.slot, into.slot));
     CHECK(value_of(&w, item) == 10);

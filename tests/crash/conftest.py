@@ -18,15 +18,19 @@ CPUS = 2
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
-    """A session of two CPUs. After the test, whatever was killed: CPUs and workers are complete,
-    the arena proves its invariants, nothing is stored but functions; and after shutdown no process
-    and no descriptor is left."""
+def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
+    """A session of two CPUs; a test may say how large its store is, and whether there is a disk.
+    After the test, whatever was killed: CPUs and workers are complete, the arena proves its
+    invariants, nothing is stored but functions; and after shutdown no process and no descriptor is
+    left."""
     mark = new_mark()
     monkeypatch.setenv(MARK, mark)
     monkeypatch.setenv("PLASMID_STORE_FULL_SECONDS", "0.2")
+    store, disk = getattr(request, "param", (1 << 30, True))
+    if not disk:
+        monkeypatch.setenv("PLASMID_SPILL_BYTES", "0")
     before = descriptors()
-    plasmid.init(num_cpus=CPUS, object_store_memory=1 << 30)
+    plasmid.init(num_cpus=CPUS, object_store_memory=store)
     found = Processes()
     try:
         yield found
@@ -45,7 +49,8 @@ def descriptors() -> list[str]:
         with suppress(FileNotFoundError):  # the folder itself
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
     kept = ("/memfd:plasmid ", "anon_inode:[eventfd]")
-    return sorted(name for name in found if not name.startswith(kept))
+    spilled = "/#"
+    return sorted(name for name in found if not name.startswith(kept) and spilled not in name)
 
 
 @pytest.fixture

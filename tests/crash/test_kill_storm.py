@@ -197,6 +197,7 @@ def test_long_storm(session: Processes, seed: int) -> None:
     storm(session, seed, max(60.0, SECONDS))
 
 
+@pytest.mark.parametrize("session", [(1 << 30, False)], indirect=True)
 def test_storm_in_a_full_store(session: Processes) -> None:
     """Most of the room is taken by what is held: results fail by name or are right, and no
     half-written one stays."""

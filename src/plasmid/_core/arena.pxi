@@ -433,6 +433,8 @@ cdef class Arena:
         finally:
             PyMem_Free(table)
         check(rc, f"create an object of {nbytes} bytes")
+        if self.hooks is not None and _c.pm_tell_of_spilling(a):
+            self.hooks.spilling()
         cdef Pending pending = Pending.__new__(Pending)
         pending._arena = self
         pending.ref = _new_ref(self, out.slot, out.generation)
@@ -455,8 +457,6 @@ cdef class Arena:
         if rc == _c.PM_ETIMEOUT:
             _gc.collect()  # what only a cycle keeps; it may take longer than others' next drop
             rc = self._stand_in_line(nbytes, refs, n, patience - first, &ticket, out)
-        if self.hooks is not None and _c.pm_tell_of_spilling(self._a):
-            self.hooks.spilling()
         if rc == _c.PM_ETIMEOUT and self.hooks is not None:
             raise self.hooks.full(nbytes, patience)
         check(_c.PM_EFULL if rc == _c.PM_ETIMEOUT else rc, f"create an object of {nbytes} bytes")
@@ -671,7 +671,7 @@ cdef class Arena:
         cdef int rc = _c.PM_EAGAIN
         while again(rc):
             with nogil:
-                rc = _c.pm_await_back(a, slot, 0)
+                rc = _c.pm_await_back(a, slot)
         if rc != _c.PM_ESPILLED:
             return check(rc, "get")
         try:
@@ -698,7 +698,7 @@ cdef class Arena:
         refs = [self._hold(view.refs[i]) for i in range(view.nrefs)]
         while again(rc):
             with nogil:
-                rc = _c.pm_await_back(a, slot, 0)
+                rc = _c.pm_await_back(a, slot)
         if rc != _c.PM_ESPILLED:
             return check(rc, "get")
         try:

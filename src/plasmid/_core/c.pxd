@@ -349,7 +349,7 @@ cdef extern from "plasmid.h" nogil:
     )
     int pm_disk_use(pm_arena *a, int fd)
     bint pm_tell_of_spilling(pm_arena *a)
-    int pm_await_back(pm_arena *a, uint64_t slot, uint64_t deadline)
+    int pm_await_back(pm_arena *a, uint64_t slot)
     uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot)
     int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into)
     int pm_replace(pm_arena *a, uint64_t slot, uint64_t made)

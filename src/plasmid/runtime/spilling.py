@@ -26,7 +26,7 @@ _MEMORY = ("tmpfs", "ramfs")
 
 
 class SpillFile:
-    """The file, not yet given to a session: `fd`, how many `bytes` may go there, its `folder`."""
+    """The file: its descriptor `fd`, how many `bytes` may go there, and its `folder`."""
 
     def __init__(self, fd: int, nbytes: int, folder: str) -> None:
         self.fd = fd
@@ -34,7 +34,8 @@ class SpillFile:
         self.folder = folder
 
     def close(self) -> None:
-        """Close the descriptor. A session keeps one of its own."""
+        """Give the space back, whoever still has a reference to the session, and close it."""
+        os.ftruncate(self.fd, 0)
         os.close(self.fd)
 
 
