@@ -80,6 +80,15 @@ static void map_chunks(pm_arena *a, uint64_t from, uint64_t to)
     }
 }
 
+bool pm__map_in(pm_arena *a, uint64_t off, uint64_t len)
+{
+    uint64_t at = off - a->h->heap, first = at / PM_CHUNK, last = (at + len - 1) / PM_CHUNK;
+    if (!bit((const _Atomic uint64_t *)a->present, first) || run_end(a, first, last) <= last)
+        return false;
+    map_chunks(a, first, last + 1);
+    return true;
+}
+
 int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
 {
     const char *from = data;

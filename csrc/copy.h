@@ -14,4 +14,8 @@
  * faults only. PM_ESYS: the machine has no memory left to give. */
 int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len);
 
+/* Have [off, off + len) mapped for writing here. False: some of its pages do not exist yet, and
+ * pm__copy_in() has a better way than to fault them in. */
+bool pm__map_in(pm_arena *a, uint64_t off, uint64_t len);
+
 #endif

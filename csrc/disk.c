@@ -85,12 +85,15 @@ static uint64_t mix(uint64_t sum, uint64_t word)
 
 static void add_up(uint64_t lanes[LANES], const char *data, uint64_t len)
 {
-    uint64_t words[LANES], at = 0;
+    uint64_t words[LANES], own[LANES], at = 0;
+    memcpy(own, lanes, sizeof own); /* in registers */
     for (; len - at >= sizeof words; at += sizeof words) {
         memcpy(words, data + at, sizeof words);
+#pragma GCC unroll 8
         for (int i = 0; i < LANES; i++)
-            lanes[i] = mix(lanes[i], words[i]);
+            own[i] = mix(own[i], words[i]);
     }
+    memcpy(lanes, own, sizeof own);
     memset(words, 0, sizeof words);
     memcpy(words, data + at, len - at);
     for (int i = 0; i < LANES && at < len; i++)
@@ -152,11 +155,13 @@ static int read_pieces(pm_arena *a, int fd, uint64_t from, uint64_t block, uint6
     int rc = PM_OK;
     for (uint64_t at = 0; rc == PM_OK && at < len; at += PIECE) {
         uint64_t n = len - at < PIECE ? len - at : PIECE;
-        rc = pm__os_pread(fd, piece, n, from + at);
-        if (rc == PM_OK) {
-            add_up(lanes, piece, n);
+        bool mapped = pm__map_in(a, block + at, n);
+        char *to = mapped ? a->map.base + block + at : piece;
+        rc = pm__os_pread(fd, to, n, from + at);
+        if (rc == PM_OK)
+            add_up(lanes, to, n);
+        if (rc == PM_OK && !mapped)
             rc = pm__copy_in(a, block + at, piece, n);
-        }
     }
     return rc;
 }
@@ -166,8 +171,8 @@ int pm__disk_read(pm_arena *a, uint64_t extent, pm_ref of, uint64_t block, uint6
     uint64_t lanes[LANES] = {0}, from = file_offset(a, extent);
     tail found;
     int fd = disk_fd(a);
-    /* Through memory that stays in the cache: a page of the block may not exist yet, and a read into
-     * it would fault for each. */
+    /* For what does not exist yet, through memory that stays in the cache: a read into it would fault
+     * for each page. */
     char *piece = malloc(len < PIECE ? len + 1 : PIECE);
     int rc = fd < 0 ? PM_ELOST : piece ? PM_OK : PM_ESYS;
     if (rc == PM_OK)

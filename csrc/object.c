@@ -125,14 +125,25 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
     return rc;
 }
 
+/* Little is left, or not enough for the next of this size: objects should go before somebody has to wait
+ * for it (pm__spill_ahead). */
+static void make_room_ahead(pm_arena *a, const pm_entry_shm *e)
+{
+    uint64_t share = a->h->heap_bytes / 16, size = e->block.v ? e->size.v : 0;
+    uint64_t wanted = size < share ? share : size < 2 * share ? size : 2 * share;
+    if (pm__heap_left(a) >= wanted || !pm_a64_load(&a->h->disk_fd))
+        return;
+    atomic_store_explicit(&a->spill_until, wanted + share, memory_order_relaxed);
+    pm__call_watcher(a);
+}
+
 /* The table is ours until the seal; `held` says how much of it counts. Its page faults happen here,
  * unlocked. */
 void pm__created(pm_arena *a, uint64_t slot, const pm_ref *refs)
 {
     const pm_entry_shm *e = pm__entry(a, slot);
     pm__own_chunks(a, slot, e);
-    if (pm__is_nearly_full(a))
-        pm__call_watcher(a);
+    make_room_ahead(a, e);
     if (e->nrefs.v)
         memcpy(pm__contained(a, e), refs, e->nrefs.v * sizeof(pm_ref));
 }

@@ -121,12 +121,11 @@ static inline pm_ref pm_ref_of(const pm_arena *a, uint64_t slot)
  * with one reference more; *offset from the first of its bytes. No lock. PM_ENOTFOUND; of
  * most blocks below PM_CHUNK bytes, too. */
 int pm_locate(pm_arena *a, const void *data, uint64_t len, pm_ref *out, uint64_t *offset);
-/* Whether so much of the heap is used that objects should go before somebody has to wait for it. A
- * hint. */
-static inline bool pm__is_nearly_full(const pm_arena *a)
+/* Bytes of the heap that are free, in however many pieces. Without the lock: a hint. */
+static inline uint64_t pm__heap_left(const pm_arena *a)
 {
     uint64_t used = *(const volatile uint64_t *)&a->h->heap_shm.used.v;
-    return used > a->h->heap_bytes / 16 * 15 && pm_a64_load(&a->h->disk_fd);
+    return used < a->h->heap_bytes ? a->h->heap_bytes - used : 0;
 }
 
 /* Write down whose block it is, and that it is used now, before others can see the object. No lock. */

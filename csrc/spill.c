@@ -133,8 +133,7 @@ static int copy_out(pm_arena *a, uint64_t slot, uint64_t carrier)
     const pm_entry_shm *e = pm__entry(a, slot), *c = pm__entry(a, carrier);
     int rc = PM_OK;
     if (c->copy.v) {
-        rc = pm__disk_write(a, c->copy.v, pm_ref_of(a, slot),
-                            a->readable + (e->block.v - a->h->heap), e->size.v);
+        rc = pm__disk_write(a, c->copy.v, pm_ref_of(a, slot), a->map.base + e->block.v, e->size.v);
         pm_a64_add(&a->h->spills, rc == PM_OK);
         pm_a64_add(&a->h->spilled_bytes, rc == PM_OK ? e->size.v : 0);
     }
@@ -244,12 +243,12 @@ int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
 
 void pm__spill_ahead(pm_arena *a)
 {
-    uint64_t freed, excess = a->h->heap_bytes / 8;
-    if (!pm__is_nearly_full(a) || pm__os_now() < a->spill_again)
+    uint64_t freed, left = pm__heap_left(a), until = a->spill_until;
+    if (left >= until || pm__os_now() < a->spill_again)
         return;
-    if (pm_spill(a, excess < AHEAD ? excess : AHEAD, &freed) || !freed)
+    if (pm_spill(a, until - left < AHEAD ? until - left : AHEAD, &freed) || !freed)
         a->spill_again = pm__os_now() + REST_NS; /* what is looked at now may be for a while */
-    else if (pm__is_nearly_full(a))
+    else
         pm__call_watcher(a);
 }
 
