@@ -157,6 +157,7 @@ int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
     op->a = a;
     op->nwakes = op->ncounts = op->nlooks = 0;
     op->fresh = NULL;
+    op->touch = NULL;
     op->ring = op->everyone = a->lock.repaired;
     /* pm_leave() on another thread was faster: what this process held is no longer its own; or
      * pm_end(), which takes the lock: nobody who is told of the end meets a later operation */
@@ -188,6 +189,8 @@ int pm__leave(pm_op *op)
     PM_CRASH(BEFORE_WAKE);
     if (op->fresh)
         touch_ahead(op);
+    if (op->touch)
+        (void)*(const volatile char *)op->touch;
     /* order: the commit published the entries -> missing -> asleep; the other side is await() in
      * wait.c */
     for (uint32_t i = 0; i < op->ncounts; i++)

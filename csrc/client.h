@@ -20,9 +20,10 @@ enum { PM_WAKES = 24 };
 /* One operation under the lock, on its thread's stack. */
 typedef struct {
     pm_arena *a;
-    bool ring;     /* the keeper should look */
-    bool everyone; /* wake all sleepers: a death was seen, or there are too many to list */
-    char *fresh;   /* last record taken from never used memory */
+    bool ring;         /* the keeper should look */
+    bool everyone;     /* wake all sleepers: a death was seen, or there are too many to list */
+    char *fresh;       /* last record taken from never used memory */
+    const char *touch; /* what the next event will be written to: it may not be mapped yet */
     uint32_t nwakes, ncounts, nlooks;
     pm_futex *wakes[PM_WAKES];
     pm_waiter_shm *counts[PM_WAKES]; /* waiters that have one completion less to wait for */

@@ -14,6 +14,16 @@ static pm_event_shm *place(const pm_arena *a, uint64_t number)
     return &a->events[number % PM_EVENTS];
 }
 
+/* Have the pages of the events to come mapped, so that nobody faults under the lock. */
+static void look_ahead(pm_op *op, const char *at)
+{
+    const char *ahead = at + 2 * PAGE;
+    if (ahead >= (const char *)&op->a->events[PM_EVENTS])
+        ahead -= PM_EVENTS * sizeof(pm_event_shm);
+    if ((uintptr_t)at % PAGE < sizeof(pm_event_shm))
+        op->touch = ahead;
+}
+
 /* order: number = 0 -> words -> number; a reader sees the same number before and after the words
  * only if nobody was here in between. A writer that dies leaves 0, and the next takes its place. */
 static void record(pm_op *op, const pm_event *e)
@@ -27,6 +37,7 @@ static void record(pm_op *op, const pm_event *e)
         atomic_store_explicit(&at->words[i].v, raw[i], memory_order_relaxed);
     pm_a64_store(&at->number, number);
     pm_a64_store(&op->a->h->recorded, number);
+    look_ahead(op, (const char *)at);
 }
 
 void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t now)
@@ -57,17 +68,6 @@ void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64
     if (ours)
         memcpy(e.error, own->error, sizeof e.error);
     record(op, &e);
-}
-
-void pm__events_touch(const pm_arena *a)
-{
-    uint64_t number = pm_a64_load(&a->h->recorded);
-    const char *at = (const char *)place(a, number), *ahead = at + 2 * PAGE;
-    if ((uintptr_t)at % PAGE >= sizeof(pm_event_shm))
-        return;
-    if (ahead >= (const char *)&a->events[PM_EVENTS])
-        ahead -= PM_EVENTS * sizeof(pm_event_shm);
-    (void)*(const volatile char *)ahead;
 }
 
 static bool copy(const pm_arena *a, uint64_t number, pm_event *out)

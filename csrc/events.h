@@ -33,8 +33,6 @@ typedef struct {
 /* Under the lock: an attempt of the task ends, by its runner, who has given account of it (pm_account),
  * or by others. */
 void pm__event_of_task(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t now);
-/* After it: have the memory of the events to come mapped, so that nobody faults under the lock. */
-void pm__events_touch(const pm_arena *a);
 
 /* Events from number *from on, which are still there: up to *n of them. *from: the first not looked
  * at. PM_ENOTFOUND: these were the latest. No lock. */

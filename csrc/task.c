@@ -311,8 +311,11 @@ static void stack_push(pm_op *op, uint64_t task)
 static void stack_remove(pm_op *op, uint64_t task)
 {
     pm_header_shm *h = op->a->h;
-    pm_j64 *stack = &op->a->clients[pm__task(op->a, task - 1)->runner.v - 1].running;
+    pm_task_shm *t = pm__task(op->a, task - 1);
+    pm_j64 *stack = &op->a->clients[t->runner.v - 1].running;
     pm__list_remove(op, stack, task);
+    if (t->lent.v)
+        pm_set(lock_of(op), &t->lent, 0); /* the attempt ended so */
     if (stack->v == 0)
         pm_set(lock_of(op), &h->busy, h->busy.v - 1);
 }
@@ -405,8 +408,6 @@ static void start(pm_op *op, uint64_t task, uint64_t bundle, uint64_t now, pm_ru
     pm_set(l, &t->runner, a->slot + 1);
     pm_set(l, &t->attempt, t->attempt.v + 1);
     pm_set(l, &t->started, now);
-    if (t->lent.v)
-        pm_set(l, &t->lent, 0); /* of an attempt that ended so */
     pm__draw(op, task, bundle);
     stack_push(op, task);
     describe(a, task, out);
@@ -712,10 +713,7 @@ void pm_account_for(pm_arena *a, uint64_t began, uint64_t returned, const char *
 /* The decision: from here on it is not run again. */
 static void decide(pm_op *op, uint64_t task, enum pm_outcome outcome, uint64_t now)
 {
-    pm_task_shm *t = pm__task(op->a, task - 1);
-    bool cancelled = t->cancel.v && outcome != PM_FINISHED;
-    if (t->lent.v)
-        pm_set(lock_of(op), &t->lent, 0); /* from here on another count */
+    bool cancelled = pm__task(op->a, task - 1)->cancel.v && outcome != PM_FINISHED;
     pm__event_of_task(op, task, cancelled ? PM_CANCELLED : outcome, now);
     leave_host(op, task);
     stack_remove(op, task);
@@ -753,7 +751,6 @@ int pm_finish(pm_arena *a, pm_patience how, uint64_t task, const pm_result *resu
     }
     if (rc == PM_OK) {
         a->account = (pm_account){0};
-        pm__events_touch(a);
         pm__settle(a, PM_TRY);
     }
     return rc;

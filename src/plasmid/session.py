@@ -165,11 +165,14 @@ def init(
         "resources": resources or None,
         "_memory": memory,
         "object_store_memory": object_store_memory,
-        "object_spilling_directory": object_spilling_directory,
         "labels": labels,
     }
     config = SessionConfig(
-        address=_address(address, [name for name, value in sizes.items() if value is not None]),
+        address=_address(
+            address,
+            [name for name, value in sizes.items() if value is not None],
+            new=object_spilling_directory is not None,
+        ),
         num_cpus=_whole("num_cpus", num_cpus),
         num_gpus=_num_gpus(num_gpus),
         memory=_whole("_memory", memory),
@@ -251,13 +254,13 @@ def _job_config(job_config: Any) -> JobConfig:
     return job_config
 
 
-def _address(address: str | None, sizes: list[str]) -> str | None:
+def _address(address: str | None, sizes: list[str], new: bool) -> str | None:
     """The address of a session to join, "local" for a new one, None for the engine to decide.
-    `sizes`: arguments for a new one."""
+    `sizes`: arguments for a new one. `new`: others that one that is joined does without."""
     if address is not None and not isinstance(address, str):
         raise TypeError(f"init: address must be a string, not {address!r}")
     address = address or os.environ.get("PLASMID_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
-    if address is None and sizes:
+    if address is None and (sizes or new):
         return "local"
     if address is None or address == "local":
         return address

@@ -36,12 +36,12 @@ def full(arena: core.Arena, nbytes: int, waited: float) -> ObjectStoreFullError:
     waiting = f", nor did it in {waited:g} seconds" if waited else ""
     if nbytes > capacity:
         return ObjectStoreFullError(
-            f"put: an object of {nbytes} bytes does not fit into the object store of {capacity} "
+            f"an object of {nbytes} bytes does not fit into the object store of {capacity} "
             "bytes, even if all others go. Give init() a larger object_store_memory, or put it in "
             "parts."
         )
     return ObjectStoreFullError(
-        f"put: an object of {nbytes} bytes does not fit into the object store of {capacity} bytes "
+        f"an object of {nbytes} bytes does not fit into the object store of {capacity} bytes "
         f"as it is filled now{waiting}. {_in_the_way(arena)}{_why_not_spilled(arena)}Drop "
         "references (and arrays that are views of objects), or give init() a larger "
         "object_store_memory."
