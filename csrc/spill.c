@@ -180,7 +180,7 @@ static uint64_t let_go(pm_op *op, uint64_t slot, uint64_t carrier)
         return 0;
     }
     uint64_t freed = pm__heap_usable(&a->heap, e->block.v);
-    pm__give_block(op, e->block.v);
+    pm__heap_free(&a->heap, e->block.v); /* who stands in line is woken when all have gone */
     if (e->nrefs.v) {
         pm_set(l, &e->block, c->block.v);
         pm_set(l, &c->block, 0);
@@ -197,7 +197,8 @@ static int enter(pm_op *op, pm_arena *a)
     return rc;
 }
 
-/* PM_ESTATE: not this one. Else what keeps all others from going, too. */
+/* PM_ESTATE: not this one. PM_EFULL: there is no room for it on disk, or for its table. Else what keeps
+ * all others from going, too. */
 static int spill_one(pm_arena *a, const victim *v, uint64_t *freed)
 {
     pm_op op;
@@ -223,22 +224,33 @@ static int spill_one(pm_arena *a, const victim *v, uint64_t *freed)
     return rc;
 }
 
+/* Until there are none, so much is free, or it makes no sense to go on: the header says why. */
+static int spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
+{
+    victim v[VICTIMS], last;
+    int n, unfit = 0;
+    for (const victim *after = NULL;; after = &last) {
+        n = choose(a, after, v);
+        for (int i = 0; i < n && *freed < bytes; i++) {
+            int rc = spill_one(a, &v[i], freed);
+            if (rc == PM_ESYS || (rc == PM_EFULL && ++unfit == UNFIT))
+                return PM_OK;
+            if (rc && rc != PM_ESTATE && rc != PM_EFULL)
+                return rc;
+        }
+        if (n < VICTIMS || *freed >= bytes)
+            return PM_OK;
+        last = v[VICTIMS - 1];
+    }
+}
+
 int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
 {
-    victim v[VICTIMS];
-    int n = VICTIMS, unfit = 0, rc = PM_OK;
     *freed = 0;
-    if (!pm__has_disk(a))
-        return PM_OK;
-    for (const victim *last = NULL; n == VICTIMS && *freed < bytes; last = &v[VICTIMS - 1]) {
-        n = choose(a, last, v);
-        for (int i = 0; i < n && *freed < bytes; i++) {
-            rc = spill_one(a, &v[i], freed);
-            if (rc && rc != PM_ESTATE && (rc != PM_EFULL || ++unfit == UNFIT))
-                return rc == PM_ESYS || rc == PM_EFULL ? PM_OK : rc; /* the header says why */
-        }
-    }
-    return PM_OK;
+    int rc = pm__has_disk(a) ? spill(a, bytes, freed) : PM_OK;
+    if (*freed && pm_a64_load(&a->h->lined))
+        pm__wake_everyone(a);
+    return rc;
 }
 
 void pm__spill_ahead(pm_arena *a)

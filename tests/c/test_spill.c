@@ -161,7 +161,7 @@ TEST(the_least_recently_used_goes_first)
 
 TEST(many_small_objects_go_and_come)
 {
-    enum { SMALL = 3000, MANY = 900 }; /* more than are chosen in one look at the table */
+    enum { SMALL = 1500, MANY = 2500 }; /* more than are chosen in two looks at the table */
     static pm_ref refs[MANY];
     world w = with_disk(DISK);
     pm_stats then = stats(&w);

@@ -70,8 +70,8 @@ def ends(*arrays: np.ndarray[Any, Any]) -> list[float]:
     return [float(array[-1]) for array in arrays]
 
 
-def fill(n: int = 8) -> list[Any]:
-    """Objects that make all others go."""
+def fill(n: int = 16) -> list[Any]:
+    """Objects that make all others go: twice as much as fits."""
     return [plasmid.put(part()) for _ in range(n)]
 
 
@@ -100,7 +100,7 @@ def test_every_kind_of_value_comes_back_as_it_was() -> None:
         np.arange(20_000)[::3],
     ]
     refs = [plasmid.put(value) for value in values]
-    fill()
+    fill(MANY)
     assert all(each.state == "spilled" for each in arena().objects() if each.size >= 1024), (
         "something that nobody looks at has stayed"
     )
