@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -262,7 +261,7 @@ def damage() -> None:
         except OSError:
             continue
         fd = int(entry)
-        if name.startswith(tempfile.gettempdir()) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_RDWR:
+        if name.startswith(os.environ["TMPDIR"]) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_RDWR:
             for at in range(0, os.fstat(fd).st_size, size):
                 os.pwrite(fd, b"damage", at + 77)
 

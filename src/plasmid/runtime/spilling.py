@@ -6,8 +6,8 @@ ended them. Its space is taken as objects are spilled, and given back as they go
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 from contextlib import suppress
 
 from plasmid.exceptions import SpillFolderError
@@ -55,18 +55,13 @@ def spill_file(folder: str | None = None) -> SpillFile | None:
             raise SpillFolderError(
                 error.errno, f"init: objects cannot be spilled to {asked}: {error.strerror}"
             ) from error
-    for each in _default_folders():
+    # As tempfile chooses, which takes longer to import than a session to start.
+    told = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for each in (*told, "/tmp", "/var/tmp"):
         if _type_of(each) not in _MEMORY:
             with suppress(OSError):
                 return _made(each, limit)
     return None
-
-
-def _default_folders() -> list[str]:
-    found = ["/var/tmp"]
-    with suppress(OSError):  # there is none that can be written to
-        found.insert(0, tempfile.gettempdir())
-    return found
 
 
 def _limit() -> int | None:
@@ -82,7 +77,11 @@ def _limit() -> int | None:
 def _made(folder: str, limit: int | None) -> SpillFile:
     try:
         fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:  # not every file system can: then it has a name for a moment
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        import tempfile  # not every file system can: then it has a name for a moment
+
         fd, path = tempfile.mkstemp(prefix="plasmid-spill-", dir=folder)
         os.unlink(path)
     found = os.fstatvfs(fd)
