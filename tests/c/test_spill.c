@@ -110,6 +110,11 @@ static void spill_all(const world *w)
     DO(pm_spill(w->a, UINT64_MAX, &freed));
 }
 
+static void spill_theirs(world *w)
+{
+    spill_all(w);
+}
+
 /* All is given back, also what a watcher thread is about to. */
 static void gone_since(const world *w, pm_stats then)
 {
@@ -477,7 +482,8 @@ static void begin_away(world *w)
 TEST(death_in_spilling)
 {
     world w = with_disk(DISK);
-    crash_sweep(&w, &(operation){.before = begin_here, .act = spill_all, .after = look_and_drop});
+    crash_sweep(&w,
+                &(operation){.before = begin_here, .act = spill_theirs, .after = look_and_drop});
     pm_close(w.a);
 }
 

@@ -129,7 +129,7 @@ small = pytest.mark.parametrize("session", [(STORE, True)], indirect=True)
 
 @small
 def test_storm(session: Processes) -> None:
-    storm(session, 0, 3 * SECONDS)
+    storm(session, 0, 2 * SECONDS)
 
 
 @small
