@@ -2,7 +2,7 @@
  *
  * One file in a session. The driver makes it without a name: nothing is left of it when the last
  * process is gone, and who removes its folder takes nothing away. Others open it by the driver's
- * entry in /proc when they first need it; the session lives no longer than the driver.
+ * entry in /proc when they attach; the session lives no longer than the driver.
  *
  * Space in it is given out as the heap's is (heap.h), PM_DISK_UNIT bytes of the file for each of that
  * allocator's. An extent holds an object's bytes, and after them a tail that says whose they are and
@@ -20,6 +20,8 @@ static inline bool pm__has_disk(const pm_arena *a)
     return pm_a64_load(&a->h->disk_fd) != 0;
 }
 
+/* The driver leaves: the space is free at once, whoever still has the file open. */
+void pm__disk_end(pm_arena *a);
 /* Have the file open, so that it can be reached even if the driver should close its descriptors. */
 void pm__disk_open(pm_arena *a);
 

@@ -96,6 +96,7 @@ int pm_leave(pm_arena *a, bool sweep)
 {
     stop_operations(a);
     pm__client_stop(a);
+    pm__disk_end(a);
     if (!sweep)
         return PM_OK;
     pm_arena other = *a; /* the same maps, none of our references: those are swept, not dropped */

@@ -49,8 +49,8 @@ def descriptors() -> list[str]:
         with suppress(FileNotFoundError):  # the folder itself
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
     kept = ("/memfd:plasmid ", "anon_inode:[eventfd]")
-    spilled = "/#"
-    return sorted(name for name in found if not name.startswith(kept) and spilled not in name)
+    nameless = "/#"  # as the spill file is
+    return sorted(name for name in found if not name.startswith(kept) and nameless not in name)
 
 
 @pytest.fixture

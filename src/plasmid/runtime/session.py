@@ -64,8 +64,6 @@ class Session:
         with ExitStack() as undo:
             others = totals(self.num_gpus, self.memory, custom or {})
             spill = spill_file(spill_folder)
-            if spill:
-                undo.callback(spill.close)
             self.arena = create(self.object_store_memory, self.num_cpus, others, spill)
             undo.callback(self.arena.leave)
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -161,14 +159,18 @@ def create(
     others: list[tuple[bytes, int]],
     spill: SpillFile | None = None,
 ) -> core.Arena:
+    """A session's arena. Closes `spill`, of which it keeps a descriptor of its own."""
     try:
         arena = core.Arena.create(
             heap_bytes, cpus * core.UNITS, others, spill.bytes if spill else 0
         )
+        if spill:
+            arena.use_disk(spill.fd)
     except OSError as error:
         raise resources.why_no_arena(error, heap_bytes) from error
-    if spill:
-        arena.use_disk(spill.fd)
+    finally:
+        if spill:
+            spill.close()
     return arena
 
 

@@ -34,8 +34,7 @@ class SpillFile:
         self.folder = folder
 
     def close(self) -> None:
-        """Give the space back, whoever still has a reference to the session, and close it."""
-        os.ftruncate(self.fd, 0)
+        """Close the descriptor: the arena has one of its own by then."""
         os.close(self.fd)
 
 
