@@ -385,9 +385,10 @@ typedef struct {
     pm_a64 recorded;    /* [A] events so far; raised under the lock */
     pm_a64 tickets;     /* [A] given so far to those who stand in line for heap; under the lock */
     pm_a64 lined;       /* [A] 1: somebody may stand in it */
-    pm_a64 clock;       /* [A] blocks made so far: the time by which objects are used */
-    pm_a64 disk_fd;     /* [A] the driver's descriptor of the spill file, + 1; 0 = there is none */
-    pm_a64 disk_pid;    /* [A] the driver; this and the next two are written before that */
+    pm_a64 openings; /* [A] times that something may go to the disk which could not, while lined */
+    pm_a64 clock;    /* [A] blocks made so far: the time by which objects are used */
+    pm_a64 disk_fd;  /* [A] the driver's descriptor of the spill file, + 1; 0 = there is none */
+    pm_a64 disk_pid; /* [A] the driver; this and the next two are written before that */
     pm_a64 disk_device, disk_inode; /* [A] */
     pm_a64 disk_errno;              /* [A] why the latest write of a copy failed; 0: it did not */
     /* [A] so far: copies written, objects brought back, and their bytes */

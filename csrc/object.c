@@ -5,6 +5,7 @@
 
 #include "copy.h"
 #include "crash.h"
+#include "disk.h"
 
 /* ---- entries and holds ----------------------------------------------------------------------- */
 
@@ -131,7 +132,7 @@ static void make_room_ahead(pm_arena *a, const pm_entry_shm *e)
 {
     uint64_t share = a->h->heap_bytes / 16, size = e->block.v ? e->size.v : 0;
     uint64_t wanted = size < share ? share : size < 2 * share ? size : 2 * share;
-    if (pm__heap_left(a) >= wanted || !pm_a64_load(&a->h->disk_fd))
+    if (pm__heap_left(a) >= wanted || !pm__has_disk(a))
         return;
     atomic_store_explicit(&a->spill_until, wanted + share, memory_order_relaxed);
     pm__call_watcher(a);
@@ -413,7 +414,8 @@ int pm_pin(pm_arena *a, uint64_t slot)
     return state == PM_FREED ? PM_EFREED : PM_ESPILLED;
 }
 
-void pm_unpin(pm_arena *a, uint64_t slot)
+/* opens: the pin may be what has kept the object here. */
+static void unpin(pm_arena *a, uint64_t slot, bool opens)
 {
     if (a->heir)
         a = a->heir;
@@ -423,9 +425,12 @@ void pm_unpin(pm_arena *a, uint64_t slot)
     enum pm_entry_state state = pm_state(a, slot);
     if (state == PM_SEALED || state == PM_FAILED) {
         pm_drop(a, slot);
-        /* order: pins lowered -> read `lined`; who wants room stands in line, then reads pins */
-        if (last && pm_a64_load(&a->h->lined))
-            pm__wake_everyone(a); /* it may be spilled from now on */
+        /* order: pins lowered -> read `lined` -> openings -> wake; who wants room stands in line ->
+         * openings -> reads pins, and before it sleeps `missing` is 1 -> openings again (room.c) */
+        if (opens && last && pm_a64_load(&a->h->lined)) {
+            pm_a64_add(&a->h->openings, 1);
+            pm__wake_everyone(a);
+        }
         return;
     }
     /* somebody may be waiting for just this: to seal it, to bring it back, or for the bytes of a freed
@@ -437,6 +442,16 @@ void pm_unpin(pm_arena *a, uint64_t slot)
         return;
     pm__drop_locked(&op, slot + 1, 1);
     pm__done(&op);
+}
+
+void pm_unpin(pm_arena *a, uint64_t slot)
+{
+    unpin(a, slot, true);
+}
+
+void pm__unpin_unmoved(pm_arena *a, uint64_t slot)
+{
+    unpin(a, slot, false);
 }
 
 int pm_adopt(pm_arena *a, pm_patience how, pm_ref ref)

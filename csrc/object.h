@@ -69,6 +69,9 @@ void pm_drop(pm_arena *a, uint64_t slot);
  * back). */
 int pm_pin(pm_arena *a, uint64_t slot);
 void pm_unpin(pm_arena *a, uint64_t slot);
+/* The same by who has tried to move the object away: that is no news to those who wait for room, and
+ * would have them try for ever. */
+void pm__unpin_unmoved(pm_arena *a, uint64_t slot);
 
 /* A reference and a pin of this process, a forked child, for what its parent has pinned, in whatever
  * state. PM_ENOTFOUND: its bytes are gone, or may be. */

@@ -132,6 +132,7 @@ static int free_client(pm_arena *a, uint64_t slot)
     pm_set(l, &c->env, 0);
     pm_set(l, &c->kind, 0);
     pm_set(l, &c->epoch, c->epoch.v + 1);
+    pm__may_go_now(&op);          /* what it looked at */
     op.everyone = op.ring = true; /* wakes it had promised may never have been sent [R 13] */
     return pm__done(&op);
 }

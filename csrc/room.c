@@ -13,7 +13,9 @@ enum {
 typedef struct {
     uint64_t size, nrefs, *ticket;
     pm_ref *out;
-    bool hopeful; /* something may be there to be spilled */
+    int place;     /* the waiter that stands in line, as long as all of it takes; -1 = none yet */
+    bool hopeful;  /* something may be there to be spilled */
+    uint64_t seen; /* openings, before we looked for it */
 } wish;
 
 static void stand_in_line(const pm_arena *a, pm_waiter_shm *w, uint64_t *ticket)
@@ -27,55 +29,48 @@ static void stand_in_line(const pm_arena *a, pm_waiter_shm *w, uint64_t *ticket)
 }
 
 /* Found full and in line in one lock hold: whoever gives a block back after it finds us there and wakes
- * all who wait (pm__give_block). Should it die before it wakes, the sweep does. The ticket is no part
- * of the transaction, and leaves the line with its waiter: when that is given back, or its client
- * swept. */
+ * all who wait (pm__give_block), and so does who makes an object one that may go (pm__may_go_now). Should
+ * it die before it wakes, the sweep does. The ticket is no part of the transaction, and leaves the line
+ * with its waiter: when that is given back, or its client swept. */
 static int look_for_block(pm_op *op, uint64_t what, int waiter)
 {
+    pm_arena *a = op->a;
     wish *mine = (wish *)(uintptr_t)what;
-    pm_waiter_shm *w = pm__waiter(op->a, op->a->slot, waiter);
-    stand_in_line(op->a, w, mine->ticket);
+    if (mine->place < 0)
+        mine->place = pm__waiter_take(a);
+    stand_in_line(a, pm__waiter(a, a->slot, mine->place < 0 ? waiter : mine->place), mine->ticket);
     int rc = pm__create_locked(op, mine->size, mine->nrefs, *mine->ticket, mine->out);
     if (rc != PM_EFULL)
         return rc;
-    bool first = mine->size < PM_IN_LINE || pm__first_in_line(op->a) == *mine->ticket;
-    if (first && mine->hopeful)
+    bool first = mine->size < PM_IN_LINE || pm__first_in_line(a) == *mine->ticket;
+    if (first && (mine->hopeful || pm_a64_load(&a->h->openings) != mine->seen))
         return MAKE_ROOM;
     mine->hopeful = true; /* when it is woken */
     return PM_NOT_YET;
 }
 
-/* Standing in line all the while: what goes is for us. */
 static int make_room(pm_arena *a, wish *mine)
 {
-    pm_op op;
-    uint64_t least = a->h->heap_bytes / SHARE, bytes = mine->size < least ? least : mine->size,
-             freed;
-    int waiter = pm__waiter_take(a), rc = pm__enter(&op, a, PM_WAIT);
-    if (rc == PM_OK) {
-        if (waiter >= 0)
-            stand_in_line(a, pm__waiter(a, a->slot, waiter), mine->ticket);
-        rc = pm__leave(&op);
-    }
-    if (rc == PM_OK)
-        rc = pm_spill(a, bytes < MOST ? bytes : MOST, &freed);
-    if (rc == PM_OK) {
-        mine->hopeful = freed > 0;
-        rc = freed > 0 ? PM_EAGAIN : PM_OK;
-    }
-    if (waiter >= 0)
-        pm__waiter_give(a, waiter);
-    return rc;
+    uint64_t least = a->h->heap_bytes / SHARE, bytes = mine->size < least ? least : mine->size;
+    uint64_t freed;
+    mine->seen = pm_a64_load(&a->h->openings);
+    int rc = pm_spill(a, bytes < MOST ? bytes : MOST, &freed);
+    mine->hopeful = freed > 0;
+    return rc ? rc : freed > 0 ? PM_EAGAIN : PM_OK;
 }
 
 int pm_create_in_time(pm_arena *a, uint64_t size, const pm_ref *refs, uint64_t nrefs,
                       uint64_t deadline, uint64_t *ticket, pm_ref *out)
 {
-    wish mine = {size, nrefs, ticket, out, true};
+    wish mine = {size, nrefs, ticket, out, -1, true, 0};
     int rc;
+    if (size > a->h->heap_bytes)
+        return PM_EFULL;
     do
         rc = pm__await(a, (uintptr_t)&mine, deadline, look_for_block);
     while (rc == MAKE_ROOM && (rc = make_room(a, &mine)) == PM_OK);
+    if (mine.place >= 0)
+        pm__waiter_give(a, mine.place);
     /* The next in line may find room now, of which we left some, or which was not for us. */
     if (rc != PM_EAGAIN && pm_a64_load(&a->h->lined))
         pm__wake_everyone(a);

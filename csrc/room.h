@@ -10,8 +10,8 @@
 #include "object.h"
 
 /* pm_create() when there is room, at the latest at `deadline` (CLOCK_MONOTONIC, ns): PM_ETIMEOUT, if
- * there has been none. Else as pm_create() and pm_wait(). *ticket: 0 at first; then the place in the
- * line, which is kept from call to call after PM_EAGAIN. */
+ * there has been none; PM_EFULL: there never will be. Else as pm_create() and pm_wait(). *ticket: 0 at
+ * first; then the place in the line, which is kept from call to call after PM_EAGAIN. */
 int pm_create_in_time(pm_arena *a, uint64_t size, const pm_ref *refs, uint64_t nrefs,
                       uint64_t deadline, uint64_t *ticket, pm_ref *out);
 

@@ -26,6 +26,14 @@ void pm__give_block(pm_op *op, uint64_t block)
         op->everyone = true;
 }
 
+void pm__may_go_now(pm_op *op)
+{
+    if (!pm_a64_load(&op->a->h->lined))
+        return;
+    pm_a64_add(&op->a->h->openings, 1);
+    op->everyone = true;
+}
+
 /* Its place in the table goes with its copy on disk: not before the file has been seen to. */
 static void leave_litter(pm_op *op, uint64_t entry, uint64_t generation)
 {
@@ -165,6 +173,8 @@ void pm__entry_settled(pm_op *op, uint64_t entry)
 {
     pm_entry_shm *e = pm__entry(op->a, entry - 1);
     pm__entry_notify(op, entry); /* a loop over the clients that hold it, not over a user's n */
+    if (e->block.v)
+        pm__may_go_now(op);
     if (e->deps.v) {
         pm_set(lock_of(op), &e->link, op->a->h->settling.v);
         pm_set(lock_of(op), &op->a->h->settling, entry);

@@ -70,6 +70,9 @@ static inline bool pm__has_block(const pm_entry_shm *e)
 /* The block goes back to the heap; those who stand in line for room look again. */
 void pm__give_block(pm_op *op, uint64_t block);
 
+/* An object may go to the disk from now on: those who stand in line for room look again. */
+void pm__may_go_now(pm_op *op);
+
 /* One reference to the entry (slot + 1) less. */
 void pm__entry_unref(pm_op *op, uint64_t entry);
 

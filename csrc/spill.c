@@ -219,7 +219,7 @@ static int spill_one(pm_arena *a, const victim *v, uint64_t *freed)
         rc = pm__done(&op);
     }
     PM_CRASH(GONE);
-    pm_unpin(a, v->slot);
+    pm__unpin_unmoved(a, v->slot);
     pm_drop(a, carrier);
     return rc;
 }
@@ -389,6 +389,10 @@ int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into)
 
 int pm_replace(pm_arena *a, uint64_t slot, uint64_t made)
 {
+    if (pm__entry(a, made)->block.v == 0) {
+        pm_unpin(a, slot);
+        return PM_EINVAL; /* its bytes would stay where they are */
+    }
     pm__own_chunks(a, slot, pm__entry(a, made));
     int rc = become_whole(a, slot, made, exchange_contents);
     pm_unpin(a, slot);
@@ -424,6 +428,7 @@ static int free_extents(pm_arena *a, const uint64_t carriers[TRIMMED], int n)
         pm__disk_free(a, pm__entry(a, carriers[i])->copy.v);
         pm_set(&a->lock, &pm__entry(a, carriers[i])->copy, 0);
     }
+    pm__may_go_now(&op); /* there is room on disk */
     return pm__leave(&op);
 }
 

@@ -34,7 +34,7 @@ uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot);
  * disk. PM_ELOST. */
 int pm_bring_back(pm_arena *a, uint64_t slot, uint64_t into);
 /* The same for one that has been made again: with what the pending object `made` contains, its
- * references too. What was on disk goes. */
+ * references too. What was on disk goes. PM_EINVAL: that has no block. */
 int pm_replace(pm_arena *a, uint64_t slot, uint64_t made);
 
 /* Ahead of need, when the store is nearly full: a bounded number of bytes. By the watcher thread of who

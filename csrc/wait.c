@@ -184,9 +184,10 @@ static int sleep_until(pm_waiter_shm *w, uint64_t deadline)
  * interrupted nothing. Ever more rarely, so that who waits for an hour wakes six times in it. */
 static _Thread_local uint64_t patience = PATIENCE_NS;
 
+/* What look() of pm__await() says beside an error is no end of the wait. */
 static int after_wait(int rc)
 {
-    if (rc != PM_EAGAIN)
+    if (rc != PM_EAGAIN && rc <= PM_OK)
         patience = PATIENCE_NS;
     return rc;
 }

@@ -188,6 +188,18 @@ static void replace_and_drop(world *w, bool died)
     CHECK(stats(w).kept == 0);
 }
 
+TEST(what_has_no_block_replaces_nothing)
+{
+    world w = world_with_disk(16 << 20, 16 << 20, 4);
+    make_and_spill(&w);
+    pm_ref few = pending(&w, 8, 5, NULL, 0);
+    CHECK(pm_await_back(w.a, ours.results[0].slot) == PM_ESPILLED);
+    CHECK(pm_replace(w.a, ours.results[0].slot, few.slot) == PM_EINVAL);
+    CHECK(state_of(&w, ours.results[0]) == PM_SPILLED);
+    clean(&w);
+    pm_close(w.a);
+}
+
 TEST(death_in_replacing)
 {
     world w = world_with_disk(16 << 20, 16 << 20, 4);

@@ -457,9 +457,11 @@ cdef class Arena:
         if rc == _c.PM_ETIMEOUT:
             _gc.collect()  # what only a cycle keeps; it may take longer than others' next drop
             rc = self._stand_in_line(nbytes, refs, n, patience - first, &ticket, out)
-        if rc == _c.PM_ETIMEOUT and self.hooks is not None:
+        if rc == _c.PM_ETIMEOUT:
+            rc = _c.PM_EFULL
+        if rc == _c.PM_EFULL and self.hooks is not None:
             raise self.hooks.full(nbytes, patience)
-        check(_c.PM_EFULL if rc == _c.PM_ETIMEOUT else rc, f"create an object of {nbytes} bytes")
+        check(rc, f"create an object of {nbytes} bytes")
         return 0
 
     cdef int _stand_in_line(
@@ -690,11 +692,16 @@ cdef class Arena:
     cdef int _replace(self, uint64_t slot, ObjectRef made) except -1:
         """Give a lost object the bytes of another, unless it has been brought back meanwhile."""
         cdef _c.pm_view view
-        cdef uint64_t i
+        cdef uint64_t i, into
         cdef _c.pm_arena *a = self._a
         cdef Pending pending
         cdef int rc = _c.PM_EAGAIN
         buffer = _new_buffer(self, made.slot, &view)
+        if view.is_inline:  # what was lost had a block
+            raise _exceptions.ObjectReconstructionFailedError(
+                f"get: ObjectRef({_id(self, _c.pm_ref_of(a, slot)).hex()}) was lost, and its task "
+                "returns something else when it is run again: a few bytes"
+            )
         refs = [self._hold(view.refs[i]) for i in range(view.nrefs)]
         while again(rc):
             with nogil:
@@ -707,7 +714,10 @@ cdef class Arena:
         except BaseException:
             _c.pm_unpin(a, slot)
             raise
-        return check(_c.pm_replace(a, slot, pending.ref.slot), "replace a lost object")
+        into = pending.ref.slot
+        with nogil:
+            rc = _c.pm_replace(a, slot, into)
+        return check(rc, "replace a lost object")
 
     def recipe(self, ref):
         """How to make an object again: (index of it among its task's results, the first arguments
