@@ -132,6 +132,22 @@ ROWS = [
     most("get-arrays", "get of it", "frames", "get_arrays", 2, "ms"),
     at_most_times("put-list", "put of a list of 1e6 ints", "frames", "put_list", 1.1, "copy"),
     most("in-place", "seal of 1 GB made in place, get", "in_place", "in_place", 100, "us"),
+    times("through-disk", "put 3 x the store, get all", "spill", "through_disk", 0.8, "disk"),
+    *(
+        Row(
+            f"{what}-beside",
+            f"{what} of 1 KB beside one who spills, p99",
+            "spill",
+            f"small_{what}_p99",
+            5,
+            "x quiet",
+            at_least=False,
+            contender="beside",
+            floor="quiet",
+            against=Against.TIMES,
+        )
+        for what in ("put", "get")
+    ),
     most("get-boxed", "get of a list of 10,000 refs", "refs", "get_boxed", 0.01, "s"),
     most("many-arguments", "a task with 10,000 refs", "refs", "many_arguments", 0.3, "s"),
     most("many-returns", "a task with 3,000 returns", "refs", "many_returns", 0.3, "s"),
