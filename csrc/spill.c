@@ -17,6 +17,7 @@ enum {
     REST_NS = 500000000,      /* after a look that found nothing to spill */
     UNFIT = 16,               /* so many that find no room on disk, and no other is tried */
     TRIMMED = 4,              /* dead objects' copies taken in one lock hold */
+    KEYED = 64 << 10,         /* bytes; what has a key, and no more than these, stays in the store */
 };
 
 /* An object that may go; the older one is used less recently. */
@@ -51,6 +52,14 @@ static void sift(victim v[VICTIMS], int i)
     }
 }
 
+/* What has a key is what tasks are made of, functions and environments: with a damaged copy of one none
+ * could be run, nor anything that is lost be made again. */
+static bool is_to_stay(const pm_arena *a, uint64_t slot)
+{
+    const pm_entry_shm *e = pm__entry(a, slot);
+    return (e->key.v && e->size.v <= KEYED) || a->h->boot.v == slot + 1;
+}
+
 /* Under the lock, or a hint. SPILLED with its bytes here: its mover died before they went. */
 static bool may_go(const pm_arena *a, uint64_t slot)
 {
@@ -58,7 +67,7 @@ static bool may_go(const pm_arena *a, uint64_t slot)
     enum pm_entry_state state = pm_state(a, slot);
     return (state == PM_SEALED || state == PM_SPILLED) &&
            (e->strip.v == PM_WHOLE || e->strip.v == PM_ITEM) && e->block.v &&
-           e->size.v >= PM_SPILL_LEAST && a->h->boot.v != slot + 1;
+           e->size.v >= PM_SPILL_LEAST && !is_to_stay(a, slot);
 }
 
 /* The oldest that may go of those younger than `after` (NULL: of all), oldest first. Without the lock:

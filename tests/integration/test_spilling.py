@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +260,6 @@ def test_an_object_as_large_as_the_store(gate: Gate) -> None:
 
 def damage() -> None:
     """Every copy on disk, by its owner: the driver."""
-    size = 1 << 20
     for entry in os.listdir("/proc/self/fd"):
         try:
             name = os.readlink(f"/proc/self/fd/{entry}")
@@ -266,8 +267,18 @@ def damage() -> None:
             continue
         fd = int(entry)
         if name.startswith(os.environ["TMPDIR"]) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_RDWR:
-            for at in range(0, os.fstat(fd).st_size, size):
+            for at in written(fd):
                 os.pwrite(fd, b"damage", at + 77)
+
+
+def written(fd: int) -> Iterator[int]:
+    """Offsets of the pages of a file with holes that have been written."""
+    end = 0
+    with contextlib.suppress(OSError):  # the last hole
+        while True:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+            yield from range(start, end, 4096)
 
 
 def count(path: Path) -> int:
@@ -279,6 +290,20 @@ def make_and_count(path: Path, value: float, *takes: Any) -> np.ndarray[Any, Any
     with path.open("ab") as file:
         file.write(b".")
     return part(value + sum(float(each[0]) for each in takes))
+
+
+def test_functions_stay_and_so_are_not_lost() -> None:
+    text = "words " * 1000
+
+    @plasmid.remote
+    def words() -> int:
+        return len(text.split())
+
+    assert plasmid.get(words.remote()) == 1000
+    fill(MANY)
+    damage()
+    elsewhere = words.options(runtime_env={"env_vars": {"NEW": "1"}})
+    assert plasmid.get(elsewhere.remote()) == 1000
 
 
 def test_a_lost_object_that_was_put_is_told_of() -> None:
