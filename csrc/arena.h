@@ -65,6 +65,7 @@ typedef struct pm_arena {
     pm_heap disk;
     _Atomic int disk_fd; /* of the spill file, opened when it is needed; -1 = not yet */
     pm_file disk_file;
+    _Atomic bool prefetch;        /* the watcher is to look what the next tasks take (prefetch.h) */
     uint64_t spill_again;         /* when the watcher may spill ahead again; its own */
     _Atomic uint64_t spill_until; /* so much is left of the heap */
     pm_local *local;

@@ -159,6 +159,7 @@ int pm__enter(pm_op *op, pm_arena *a, pm_patience how)
     op->fresh = NULL;
     op->touch = NULL;
     op->ring = op->everyone = a->lock.repaired;
+    op->prefetch = false;
     /* pm_leave() on another thread was faster: what this process held is no longer its own; or
      * pm_end(), which takes the lock: nobody who is told of the end meets a later operation */
     rc = pm__over(a);

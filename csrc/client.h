@@ -21,6 +21,7 @@ enum { PM_WAKES = 24 };
 typedef struct {
     pm_arena *a;
     bool ring;         /* the keeper should look */
+    bool prefetch;     /* our watcher thread should (prefetch.h) */
     bool everyone;     /* wake all sleepers: a death was seen, or there are too many to list */
     char *fresh;       /* last record taken from never used memory */
     const char *touch; /* what the next event will be written to: it may not be mapped yet */

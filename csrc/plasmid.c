@@ -12,8 +12,10 @@ static void see_to_it(pm_arena *a)
 {
     pm__settle(a->heir ? a->heir : a, PM_WAIT);
     pm__spill_trim(a->heir ? a->heir : a);
-    if (!a->heir)
+    if (!a->heir) {
+        pm__prefetch(a);
         pm__spill_ahead(a);
+    }
     if (a->kind == PM_WORKER && pm__cancel_remind(a))
         pm__call_watcher(a);
 }

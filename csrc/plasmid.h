@@ -9,7 +9,8 @@
  *   guard.h   the thread that keeps the keeper alive
  *   actor.h   actors                                relay.h   their bell, for event loops
  *   disk.h    the spill file                        spill.h   objects on disk for want of memory
- *   recipe.h  how to make a lost object again
+ *   recipe.h  how to make a lost object again       load.h    who runs what
+ *   prefetch.h what queued tasks take comes back
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
@@ -21,7 +22,9 @@
 #include "disk.h"
 #include "group.h"
 #include "guard.h"
+#include "load.h"
 #include "os.h"
+#include "prefetch.h"
 #include "recipe.h"
 #include "recover.h"
 #include "relay.h"

@@ -263,3 +263,12 @@ void pm__call_worker(pm_op *op)
     if (worker)
         call(op, worker, now ? now : pm__os_now());
 }
+
+void pm__prefetch_later(pm_op *op)
+{
+    const pm_header_shm *h = header(op);
+    if (h->disk_shm.used.v == 0 || h->ready.v == 0)
+        return;
+    op->prefetch = true;
+    atomic_store_explicit(&op->a->prefetch, true, memory_order_relaxed);
+}

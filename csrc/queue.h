@@ -63,6 +63,9 @@ bool pm__dismiss(pm_op *op);
 /* Have this client, asleep in pm_next() or about to be, look. */
 void pm__ring(pm_op *op, uint64_t client);
 
+/* What the next tasks take may be on disk: have our watcher thread look (prefetch.h). */
+void pm__prefetch_later(pm_op *op);
+
 /* If a ready task could run, call an idle worker that suits; if there is none, ring the keeper. */
 void pm__call_worker(pm_op *op);
 

@@ -10,13 +10,16 @@
 
 #define PM_CAUSE_UNKNOWN INT64_MIN
 #define PM_CAUSE_MEMORY  (INT64_MIN + 1) /* the kernel killed it because memory ran out */
+#define PM_CAUSE_SHORT   (INT64_MIN + 2) /* the keeper did, before memory ran out */
+#define PM_CAUSE_EXCESS  (INT64_MIN + 3) /* the keeper did: it used more than its task asked for */
 
-/* How a client ended. Of a process killed for want of memory also what is known of that, in bytes,
- * 0 where it is not. */
+/* How a client ended. Of a process killed for its memory also what is known of that, in bytes, 0 where
+ * it is not. */
 typedef struct {
-    int64_t cause; /* exit status >= 0, -signal, PM_CAUSE_UNKNOWN or PM_CAUSE_MEMORY */
-    uint64_t peak; /* the most that the process had in use */
-    uint64_t limit, group_used, group_peak; /* of the control group, or of the machine */
+    int64_t cause;       /* exit status >= 0, -signal, or a PM_CAUSE_ */
+    uint64_t used, peak; /* by the process when it was killed, and the most that ever was */
+    uint64_t limit, group_used,
+        group_peak; /* of the control group, or machine; limit: or its task's */
 } pm_death;
 
 /* Sweep the client (slot, epoch). `how` is told to those who wait for tasks that will not be run

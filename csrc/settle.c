@@ -466,8 +466,10 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
         return;
     }
     pm__call_worker(op);
-    if (pm__none_free(op->a, &h->shapes[t->shape.v - 1]))
+    if (pm__none_free(op->a, &h->shapes[t->shape.v - 1])) {
         offer(op, task);
+        pm__prefetch_later(op);
+    }
 }
 
 void pm__task_waited(pm_op *op, uint64_t task)
@@ -813,7 +815,7 @@ static int step_and_leave(pm_op *op)
         if (!step(op))
             break;
     int rc = pm__leave(op);
-    if (*(const volatile uint64_t *)&op->a->h->litter.v)
+    if (op->prefetch || *(const volatile uint64_t *)&op->a->h->litter.v)
         pm__call_watcher(op->a);
     return rc;
 }

@@ -17,7 +17,7 @@ enum {
     REST_NS = 500000000,      /* after a look that found nothing to spill */
     UNFIT = 16,               /* so many that find no room on disk, and no other is tried */
     TRIMMED = 4,              /* dead objects' copies taken in one lock hold */
-    KEYED = 64 << 10,         /* bytes; what has a key, and no more than these, stays in the store */
+    KEYED = 64 << 10, /* bytes; what has a key, and no more than these, stays in the store */
 };
 
 /* An object that may go; the older one is used less recently. */
@@ -379,8 +379,10 @@ static int become_whole(pm_arena *a, uint64_t slot, uint64_t carrier,
     int rc = enter(&op, a);
     if (rc)
         return rc;
-    if (pm_state(a, slot) == PM_SPILLED)
+    if (pm_state(a, slot) == PM_SPILLED) {
         by(&op, slot, pm__entry(a, carrier));
+        pm_a64_store(&a->used[slot], pm_a64_load(&a->h->clock)); /* it is wanted, if not now */
+    }
     rc = pm__done(&op);
     PM_CRASH(BACK);
     return rc;

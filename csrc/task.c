@@ -303,8 +303,10 @@ static void stack_push(pm_op *op, uint64_t task)
 {
     pm_header_shm *h = op->a->h;
     pm_j64 *stack = &pm__me(op->a)->running;
-    if (stack->v == 0)
+    if (stack->v == 0) {
         pm_set(lock_of(op), &h->busy, h->busy.v + 1);
+        op->ring = op->ring || pm_a64_load(&h->unwatched);
+    }
     pm__list_push(op, stack, task);
 }
 
@@ -444,6 +446,8 @@ static bool take(pm_op *op, uint64_t now, pm_running *out)
         start(op, task, bundle, now, out);
     if (task || op->a->h->mixed.v)
         pm__call_worker(op);
+    if (task)
+        pm__prefetch_later(op);
     return task != 0;
 }
 

@@ -16,7 +16,7 @@
      ├─ ObjectCorruptedError (ValueError)   the stored bytes of one object are damaged
      ├─ ObjectStoreFullError (MemoryError)
      │   └─ TableFullError                  a table is full, though bytes are free
-     ├─ OutOfMemoryError (MemoryError)      the kernel killed the process: memory ran out
+     ├─ OutOfMemoryError (MemoryError)      killed because memory ran out, or was about to
      ├─ OutOfDiskError (OSError)
      ├─ SpillFolderError (OSError)          there can be no file for objects that are spilled
      ├─ GetTimeoutError (TimeoutError)
@@ -498,14 +498,18 @@ class TableFullError(ObjectStoreFullError):
 
 
 class OutOfMemoryError(PlasmidError, MemoryError):
-    """The kernel killed the task's process because memory ran out, and no retry was left.
+    """The task's process was killed because memory ran out, or was about to, or because it used
+    more than the task's `memory`; and no retry was left.
 
-    Attributes, None where unknown: pid; and in bytes, peak: the most that this process had in use;
-    limit: what the control group may use, or the machine has; group_used: what the group uses
-    without the process; group_peak: the most that it ever used.
+    Attributes, None where unknown: pid; and in bytes, used: what this process had in use when it
+    was killed, beside the object store; peak: the most that it ever had, with what it had looked at
+    of the store; limit: what the control group may use, or the machine has, or of the third kind
+    the task; group_used: what the group uses without the process (killed by the kernel) or with it;
+    group_peak: the most that it ever used.
     """
 
     pid: int | None = None
+    used: int | None = None
     peak: int | None = None
     limit: int | None = None
     group_used: int | None = None
@@ -515,31 +519,62 @@ class OutOfMemoryError(PlasmidError, MemoryError):
         self.args = (message,)
 
     @classmethod
-    def killed(
-        cls,
-        function_name: str,
-        pid: int,
-        peak: int,
-        limit: int,
-        group_used: int,
-        group_peak: int,
-    ) -> OutOfMemoryError:
-        """Sizes in bytes, 0 where nobody could tell."""
-        facts = (
-            (peak, "this process had used up to"),
-            (limit, "the limit of all together is"),
-            (group_used, "what is used without it is"),
-            (group_peak, "the most that was ever used is"),
-        )
-        known = "; ".join(f"{text} {size / 1e6:,.1f} MB" for size, text in facts if size)
-        error = cls(
+    def killed(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
+        """By the kernel. Sizes: used, peak, limit, group_used and group_peak in bytes, 0 where
+        nobody could tell."""
+        return cls._of(
             f"{function_name}(): worker process {pid} was killed by the kernel, because memory ran"
-            f" out, while it ran the task{f' ({known})' if known else ''}. Use less in the task, or"
-            " let fewer tasks run at a time (num_cpus, memory), or raise the limit"
+            " out, while it ran the task",
+            "Use less in the task, or let fewer tasks run at a time (num_cpus, memory), or raise"
+            " the limit",
+            pid,
+            sizes,
         )
+
+    @classmethod
+    def gave_way(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
+        """Killed by the session, as the one that costs least to run again."""
+        return cls._of(
+            f"{function_name}(): worker process {pid} was killed while it ran the task, before"
+            " memory ran out: of those that use much it was the one that costs least to run again",
+            "Use less in the task, or let fewer tasks run at a time (num_cpus, memory), or raise"
+            " the limit. PLASMID_MEMORY_THRESHOLD is the share that may be in use (0.95; 1: the"
+            " kernel decides)",
+            pid,
+            sizes,
+        )
+
+    @classmethod
+    def exceeded(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
+        """Killed by the session, which holds tasks to their `memory`."""
+        return cls._of(
+            f"{function_name}(): worker process {pid} was killed while it ran the task: it used"
+            " more than the task's memory=",
+            "Use less in the task, or ask for more (PLASMID_MEMORY_LIMITS=1 is set, so memory= is"
+            " a limit)",
+            pid,
+            sizes,
+        )
+
+    @classmethod
+    def _of(cls, what: str, hint: str, pid: int, sizes: tuple[int, ...]) -> OutOfMemoryError:
+        texts = (
+            "this process used {} beside the store",
+            "it had used up to {}",
+            "the limit is {}",
+            "{} are used in all",
+            "the most that was ever used is {}",
+        )
+        known = "; ".join(
+            text.format(f"{size / 1e6:,.1f} MB")
+            for text, size in zip(texts, sizes, strict=True)
+            if size
+        )
+        error = cls(f"{what}{f' ({known})' if known else ''}. {hint}")
         error.pid = pid
-        error.peak, error.limit = peak or None, limit or None
-        error.group_used, error.group_peak = group_used or None, group_peak or None
+        error.used, error.peak, error.limit, error.group_used, error.group_peak = (
+            size or None for size in sizes
+        )
         return error
 
 

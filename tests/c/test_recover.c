@@ -431,7 +431,7 @@ TEST(cause_and_name_of_a_crashed_task_reach_those_who_wait)
     pid_t pid = spawn(&w, block_and_pause);
     AWAIT(atomic_load(&w.b->word[0]));
     slay(pid);
-    pm_death how = {PM_CAUSE_MEMORY, 1, 2, 3, 4};
+    pm_death how = {PM_CAUSE_MEMORY, 1, 2, 3, 4, 5};
     uint64_t slot = w.a->slot == 0; /* the other of two */
     CHECK(pm_sweep(w.a, slot, w.a->clients[slot].epoch.v, &how) == PM_OK);
     DO(pm_look(w.a, out.slot, &v));

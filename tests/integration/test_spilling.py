@@ -183,6 +183,26 @@ def test_arguments_that_are_on_disk_are_brought_back() -> None:
     assert plasmid.get(results, timeout=60) == list(range(MANY))
 
 
+def test_what_queued_tasks_take_comes_back_while_others_run(gate: Gate) -> None:
+    @plasmid.remote
+    def waits() -> None:
+        gate.wait()
+
+    refs = [plasmid.put(part(n)) for n in range(MANY)]
+    waiting = [waits.remote() for _ in range(2)]
+    gate.await_arrivals(2)
+    results = [first.remote(refs[n]) for n in range(2)]
+
+    def are_back() -> bool:
+        states = {each.id: each.state for each in arena().objects()}
+        return [states[ref.binary()] for ref in refs[:2]] == ["sealed"] * 2
+
+    until(are_back, "what is to be taken next is still on disk")
+    gate.open()
+    assert plasmid.get(results) == [0, 1]
+    plasmid.get(waiting)
+
+
 def test_items_of_a_generator_that_nobody_has_taken() -> None:
     @plasmid.remote(num_returns="streaming")
     def items(n: int) -> Any:

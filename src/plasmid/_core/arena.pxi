@@ -187,16 +187,16 @@ cdef class Arena:
         return found
 
     def sweep(
-        self, uint64_t slot, uint64_t epoch, int64_t cause, tuple memory=(0, 0, 0, 0)
+        self, uint64_t slot, uint64_t epoch, int64_t cause, tuple memory=(0, 0, 0, 0, 0)
     ):
         """Give back what a dead client held; retry or fail what it ran. cause: exit status,
-        -signal, CAUSE_UNKNOWN, or CAUSE_MEMORY with what is known of that, 0 where nothing is:
-        peak, limit, group_used and group_peak of an OutOfMemoryError. False if it is alive, or was
-        swept before."""
+        -signal, CAUSE_UNKNOWN, or with what is known of that, 0 where nothing is, CAUSE_MEMORY,
+        CAUSE_SHORT or CAUSE_EXCESS: used, peak, limit, group_used and group_peak of an
+        OutOfMemoryError. False if it is alive, or was swept before."""
         cdef _c.pm_death how
         cdef _c.pm_arena *a = self.live()
         how.cause = cause
-        how.peak, how.limit, how.group_used, how.group_peak = memory
+        how.used, how.peak, how.limit, how.group_used, how.group_peak = memory
         cdef int rc = _c.PM_EAGAIN
         while again(rc):
             with nogil:

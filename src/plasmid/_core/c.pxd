@@ -73,6 +73,8 @@ cdef extern from "plasmid.h" nogil:
 
     int64_t PM_CAUSE_UNKNOWN
     int64_t PM_CAUSE_MEMORY
+    int64_t PM_CAUSE_SHORT
+    int64_t PM_CAUSE_EXCESS
     uint64_t PM_RETRY_ALWAYS
 
     ctypedef struct pm_j64:
@@ -544,8 +546,19 @@ cdef extern from "plasmid.h" nogil:
     )
     int pm_group_runners(pm_arena *a, pm_patience how, uint64_t *out, uint64_t *n)
 
+    ctypedef struct pm_runner:
+        uint64_t slot
+        uint64_t epoch
+        uint64_t pid
+        uint64_t started
+        uint64_t memory
+        bint again
+        bint actor
+    int pm_runners(pm_arena *a, pm_patience how, pm_runner *out, uint64_t *n)
+
     ctypedef struct pm_death:
         int64_t cause
+        uint64_t used
         uint64_t peak
         uint64_t limit
         uint64_t group_used

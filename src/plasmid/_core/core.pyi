@@ -16,6 +16,8 @@ WORKER: Final[int]
 GUEST: Final[int]
 CAUSE_UNKNOWN: Final[int]
 CAUSE_MEMORY: Final[int]
+CAUSE_SHORT: Final[int]
+CAUSE_EXCESS: Final[int]
 INLINE_BYTES: Final[int]
 TASK_INLINE_BYTES: Final[int]
 KEY_BYTES: Final[int]
@@ -49,6 +51,15 @@ class Group(NamedTuple):
     size: int
     stays: bool
     name: str
+
+class Runner(NamedTuple):
+    slot: int
+    epoch: int
+    pid: int
+    started: int
+    memory: int
+    again: bool
+    actor: bool
 
 class Holder(NamedTuple):
     client: int
@@ -222,7 +233,11 @@ class Arena:
     def is_over(self) -> bool: ...
     def clients(self) -> list[Client]: ...
     def sweep(
-        self, slot: int, epoch: int, cause: int, memory: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self,
+        slot: int,
+        epoch: int,
+        cause: int,
+        memory: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
     ) -> bool: ...
     def wake_all(self) -> None: ...
     def set_bell(self, fd: int) -> None: ...
@@ -420,6 +435,7 @@ def remove_group(arena: Arena, serial: int) -> None: ...
 def groups(arena: Arena) -> list[Group]: ...
 def group_bundles(arena: Arena, serial: int) -> list[dict[int, int]]: ...
 def group_runners(arena: Arena) -> list[tuple[int, int, int]]: ...
+def runners(arena: Arena) -> list[Runner]: ...
 def next_task(arena: Arena, timeout: float | None = None) -> Running | None: ...
 def take_awaited(arena: Arena, refs: list[ObjectRef], streams: bool = False) -> Running | None: ...
 def listen_for_cancel(arena: Arena, handler: Callable[..., object]) -> None: ...

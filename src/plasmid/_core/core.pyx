@@ -12,6 +12,7 @@ that each link the core would get two copies of its statics.
     arena.pxi    Arena: objects and waiting
     tasks.pxi    Running: what a worker runs
     groups.pxi   placement groups
+    load.pxi     who runs what, for the keeper
     history.pxi  what tasks do and did
     actors.pxi   actors
     guard.pxi    Guard: keeps the keeper alive
@@ -45,6 +46,8 @@ WORKER = _c.PM_WORKER
 GUEST = _c.PM_GUEST
 CAUSE_UNKNOWN = _c.PM_CAUSE_UNKNOWN
 CAUSE_MEMORY = _c.PM_CAUSE_MEMORY
+CAUSE_SHORT = _c.PM_CAUSE_SHORT
+CAUSE_EXCESS = _c.PM_CAUSE_EXCESS
 INLINE_BYTES = _c.PM_INLINE
 TASK_INLINE_BYTES = _c.PM_TASK_INLINE
 KEY_BYTES = _c.PM_KEY
@@ -65,6 +68,7 @@ include "memory.pxi"
 include "arena.pxi"
 include "tasks.pxi"
 include "groups.pxi"
+include "load.pxi"
 include "history.pxi"
 include "actors.pxi"
 include "guard.pxi"

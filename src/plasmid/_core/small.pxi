@@ -136,10 +136,13 @@ cdef object decode_crash(
     memcpy(&pid, at + 1, 8)
     memcpy(&how, at + 9, sizeof(how))
     name = PyBytes_FromStringAndSize(<const char *>at + head, size - head).decode(errors="replace")
+    sizes = (how.used, how.peak, how.limit, how.group_used, how.group_peak)
     if how.cause == _c.PM_CAUSE_MEMORY:
-        return _exceptions.OutOfMemoryError.killed(
-            name, pid, how.peak, how.limit, how.group_used, how.group_peak
-        )
+        return _exceptions.OutOfMemoryError.killed(name, pid, *sizes)
+    if how.cause == _c.PM_CAUSE_SHORT:
+        return _exceptions.OutOfMemoryError.gave_way(name, pid, *sizes)
+    if how.cause == _c.PM_CAUSE_EXCESS:
+        return _exceptions.OutOfMemoryError.exceeded(name, pid, *sizes)
     return _exceptions.WorkerCrashedError.died(
         name, pid, None if how.cause == _c.PM_CAUSE_UNKNOWN else how.cause
     )

@@ -5,8 +5,9 @@ Everything it knows is in the arena or comes from the kernel, so killing it lose
 successor opens pidfds from the client table, sweeps the dead, wakes all sleepers. What died with it
 is the exit status of processes that it had adopted; their `cause` is then unknown.
 
-One thread, one poll loop, no timer unless an attempt has failed and waits for the next. It is on
-nobody's path: put, get and tasks on existing workers go on while it is stopped or dead.
+One thread, one poll loop, no timer unless an attempt has failed and waits for the next, or tasks
+run that may come to need more memory than there is. It is on nobody's path: put, get and tasks on
+existing workers go on while it is stopped or dead.
 
     bell       eventfd in the arena's care: workers are wanted, a client has come, a death was seen
     listener   programs that join the session
@@ -16,6 +17,7 @@ nobody's path: put, get and tasks on existing workers go on while it is stopped 
     pidfds     clients that are not its children: programs that joined, workers of an old keeper
     lifelines  pipes that hang up when a program that joined leaves, or becomes another (exec)
     nursery    one message for each worker it was asked for
+    pressure   processes wait for memory (memory_watch.py)
 
 When the driver is gone, the kernel kills keeper, nursery and workers by its lifeline, stopped ones
 too; the C thread that `Arena.attach` starts does the same by the driver's pidfd. The nursery also
@@ -38,6 +40,7 @@ from contextlib import suppress
 from plasmid._core import core
 from plasmid.runtime import handover, lifeline, names, output
 from plasmid.runtime.limits import most_workers, utmost_workers
+from plasmid.runtime.memory_watch import MemoryWatch, Settings
 from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
 
 TYPE_CHECKING = False
@@ -67,8 +70,9 @@ _WATCHED = (core.KEEPER, core.WORKER, core.GUEST)
 
 def main(argv: Sequence[str]) -> None:
     """Serve until the session ends. argv: name of the driver's log socket ("" = none), the file
-    that counts processes killed for want of memory, then the nursery's command."""
-    log_name, oom_kills, *command = argv
+    that counts processes killed for want of memory, what memory to look at, then the nursery's
+    command."""
+    log_name, oom_kills, memory, *command = argv
     settle()
     if log_name:
         log = output.open_file()
@@ -78,7 +82,8 @@ def main(argv: Sequence[str]) -> None:
     core.adopt_orphans()
     arena = core.Arena.attach(ARENA, core.KEEPER, DRIVER, BELL)
     settings = NurserySettings(command, log_name, raise_file_limit())
-    Keeper(arena, socket.socket(fileno=LISTENER), settings, OomKills(oom_kills)).run()
+    listener = socket.socket(fileno=LISTENER)
+    Keeper(arena, listener, settings, OomKills(oom_kills), Settings.decode(memory)).run()
 
 
 def settle() -> None:
@@ -121,6 +126,7 @@ class Keeper:
         listener: socket.socket,
         settings: NurserySettings,
         oom_kills: OomKills,
+        memory: Settings,
     ) -> None:
         self._arena = arena
         self._listener = listener
@@ -136,6 +142,7 @@ class Keeper:
         self._watched: dict[tuple[int, int], _Watch] = {}  # slot, epoch of clients not our children
         self._trouble = Trouble()
         self._oom_kills = oom_kills
+        self._memory = MemoryWatch(arena, memory, lambda runner: self._kill(*runner[:3]))
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
 
@@ -143,6 +150,7 @@ class Keeper:
         self._listen_to_signals()
         self._on(self._arena.bell, self._ring)
         self._on(self._listener.fileno(), self._admit)
+        self._watch_pressure()
         self._start_nursery()
         self._meet_clients()
         self._arena.wake_all()  # whoever should have woken them may have died before it could
@@ -153,6 +161,7 @@ class Keeper:
         while True:
             self._hire()
             self._expire()
+            self._memory.look()
             for fd, _ in self._poll.poll(self._timeout()):
                 handler = self._handlers.get(fd)
                 if handler:  # an earlier one of this round may have closed it
@@ -287,9 +296,13 @@ class Keeper:
         epoch: int,
         kind: int,
         cause: int = core.CAUSE_UNKNOWN,
-        memory: tuple[int, int, int, int] = NOT_KNOWN,
+        memory: tuple[int, int, int, int, int] = NOT_KNOWN,
     ) -> bool:
         """Repair after a death. False if there was none, or others have done it."""
+        ours = self._memory.explain(slot, epoch)
+        if ours and cause in (-signal.SIGKILL, core.CAUSE_UNKNOWN):
+            cause, (used, peak, limit, group_used, group_peak) = ours
+            memory = (used, max(peak, memory[1]), limit, group_used, group_peak)
         swept = self._arena.sweep(slot, epoch, cause, memory)
         if swept and kind == core.GUEST:
             names.clear(self._arena)  # those that went with it
@@ -297,13 +310,17 @@ class Keeper:
 
     def _end_removed(self) -> None:
         """Kill the workers that run tasks of removed placement groups; their sweep says so."""
-        for slot, epoch, pid in core.group_runners(self._arena):
-            watch = self._watched.get((slot, epoch))
-            with suppress(ProcessLookupError):
-                if watch:
-                    signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
-                elif pid in self._children:  # not reaped yet, so the number is its own
-                    os.kill(pid, signal.SIGKILL)
+        for runner in core.group_runners(self._arena):
+            self._kill(*runner)
+
+    def _kill(self, slot: int, epoch: int, pid: int) -> None:
+        """End a worker; its sweep comes when its death is told."""
+        watch = self._watched.get((slot, epoch))
+        with suppress(ProcessLookupError):
+            if watch:
+                signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
+            elif pid in self._children:  # not reaped yet, so the number is its own
+                os.kill(pid, signal.SIGKILL)
 
     def _watch(self, client: core.Client) -> None:
         """Open a pidfd, or sweep.
@@ -364,9 +381,9 @@ class Keeper:
     def _sweep_process(self, pid: int, cause: int, peak: int) -> bool:
         """Repair after a reaped child; False if it was no client."""
         clients = [client for client in self._arena.clients() if client.pid == pid]
-        memory = NOT_KNOWN
+        memory = (0, peak, 0, 0, 0)
         if clients and cause == -signal.SIGKILL and self._oom_kills.take():
-            cause, memory = core.CAUSE_MEMORY, (peak, *memory_use())
+            cause, memory = core.CAUSE_MEMORY, (0, peak, *memory_use())
         swept = False
         for client in clients:
             swept |= self._sweep(client.slot, client.epoch, client.kind, cause, memory)
@@ -444,9 +461,9 @@ class Keeper:
 
     # The loop -----------------------------------------------------------------------------------
 
-    def _on(self, fd: int, handler: Callable[[], None]) -> None:
+    def _on(self, fd: int, handler: Callable[[], None], events: int = select.POLLIN) -> None:
         self._handlers[fd] = handler
-        self._poll.register(fd, select.POLLIN)
+        self._poll.register(fd, events)
 
     def _off(self, fd: int) -> None:
         if self._handlers.pop(fd, None):
@@ -457,11 +474,16 @@ class Keeper:
         expires; None, for ever, if there is neither."""
         # What came due since the loop looked is a pause of 0, not none: nobody would wake us.
         pauses = [self._trouble.pause()] if self._trouble.waiting else []
-        pauses += self._stall.pauses()
+        pauses += self._stall.pauses() + self._memory.pauses()
         if self._arena.expiry:
             pauses.append(max(0, self._arena.expiry - time.monotonic_ns()) / 1e9)
         pause = min(pauses, default=None)
         return None if pause is None else int(min(pause, LONGEST_SLEEP) * 1000) + 1
+
+    def _watch_pressure(self) -> None:
+        fd = self._memory.open_pressure()
+        if fd >= 0:
+            self._on(fd, self._memory.hurry, select.POLLPRI)
 
     def _expire(self) -> None:
         if 0 < self._arena.expiry <= time.monotonic_ns():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-NOT_KNOWN = (0, 0, 0, 0)
+NOT_KNOWN = (0, 0, 0, 0, 0)
 
 TOGETHER = 1.0
 """Seconds for which a kill that was counted may explain a death: several are counted at once, and

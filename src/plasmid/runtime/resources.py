@@ -85,6 +85,13 @@ def oom_counter(root: Path = Path("/")) -> str:
     return str(root / "proc/vmstat")
 
 
+def memory_sources(root: Path = Path("/")) -> list[str]:
+    """Where it stands how much memory is in use, and how much there is: the folders of our control
+    groups that have a limit, the inner first, and the machine's file."""
+    groups = [str(group) for group in _groups(root, "memory") if any(_limits_of(group))]
+    return [*groups, str(root / "proc/meminfo")]
+
+
 def object_store_bytes(requested: int | None) -> int:
     """`object_store_memory` as given to init(), in whole pages, checked; by default a share of what
     there is."""
