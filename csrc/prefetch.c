@@ -38,7 +38,9 @@ static uint64_t next_wanted(const pm_arena *a)
 static int take_next(pm_arena *a, uint64_t *slot)
 {
     pm_op op;
-    int rc = pm__enter(&op, a, PM_TRY);
+    int rc;
+    while ((rc = pm__enter(&op, a, PM_WAIT)) == PM_EAGAIN)
+        ;
     if (rc)
         return rc;
     uint64_t wanted = next_wanted(a);
@@ -51,13 +53,16 @@ static int take_next(pm_arena *a, uint64_t *slot)
     return rc ? rc : left;
 }
 
+/* What went may not have lain together: more goes until it fits, or nothing more can. */
 static int create(pm_arena *a, uint64_t size, pm_ref *out)
 {
-    uint64_t freed;
-    int rc = pm_create(a, PM_WAIT, size, NULL, 0, out);
-    if (rc == PM_EFULL && (rc = pm_spill(a, size, &freed)) == PM_OK)
-        rc = pm_create(a, PM_WAIT, size, NULL, 0, out);
-    return rc;
+    for (uint64_t freed;;) {
+        int rc = pm_create(a, PM_WAIT, size, NULL, 0, out);
+        if (rc == PM_EAGAIN)
+            continue;
+        if (rc != PM_EFULL || pm_spill(a, size, &freed) || !freed)
+            return rc;
+    }
 }
 
 static int bring(pm_arena *a, uint64_t slot)

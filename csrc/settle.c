@@ -466,10 +466,12 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
         return;
     }
     pm__call_worker(op);
-    if (pm__none_free(op->a, &h->shapes[t->shape.v - 1])) {
+    const pm_shape_shm *s = &h->shapes[t->shape.v - 1];
+    bool must_wait = pm__none_free(op->a, s);
+    if (must_wait)
         offer(op, task);
+    if (must_wait || !pm__fits(op->a, s, false))
         pm__prefetch_later(op);
-    }
 }
 
 void pm__task_waited(pm_op *op, uint64_t task)

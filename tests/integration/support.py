@@ -22,11 +22,12 @@ OWNER = "PLASMID_TEST_OWNER"
 """In the environment of all processes that these tests start: the pid of the test run."""
 
 
-def until(condition: Callable[[], object], what: str = "") -> None:
+def until(condition: Callable[[], object], what: str | Callable[[], str] = "") -> None:
     """Return when the condition holds. For what no event tells; the test's time limit ends it."""
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, what or "it never came true"
+        if time.monotonic() > deadline:
+            raise AssertionError((what() if callable(what) else what) or "it never came true")
         time.sleep(0.002)
 
 

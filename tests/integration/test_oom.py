@@ -90,26 +90,35 @@ def group() -> Iterator[Path]:
 LIMIT = 256 << 20
 
 
-def test_the_kernel_itself_kills_and_is_named(group: Path) -> None:
-    out, _ = run_program(
-        """
-import os, sys
-with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+DEVOURS = """
+import os, sys, time
+group, threshold, step, pause = sys.argv[1:]
+with open(group + "/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))
+os.environ["PLASMID_MEMORY_THRESHOLD"] = threshold
 import plasmid
 plasmid.init(num_cpus=1, object_store_memory=4 << 20)
 @plasmid.remote(max_retries=0)
 def devours():
     kept = []
     while True:
-        kept.append(b"x" * (8 << 20))
+        kept.append(b"x" * (int(step) << 20))
+        time.sleep(float(pause))
 try:
     plasmid.get(devours.remote())
 except plasmid.exceptions.OutOfMemoryError as error:
-    print(error.limit, error.peak > 100 << 20, error.group_peak > 200 << 20)
+    print("by the kernel" in str(error), error.limit, error.peak > 100 << 20)
+    print((error.used or 0) > 100 << 20, (error.group_peak or 0) > 200 << 20)
 print(plasmid.get(plasmid.remote(lambda: "well").remote()))
 plasmid.shutdown()
-""",
-        str(group),
-    )
-    assert out == f"{LIMIT} True True\nwell\n"
+"""
+
+
+def test_the_kernel_itself_kills_and_is_named(group: Path) -> None:
+    out, _ = run_program(DEVOURS, str(group), "1", "8", "0")
+    assert out == f"True {LIMIT} True\nFalse True\nwell\n"
+
+
+def test_who_grows_slowly_gives_way_before_that(group: Path) -> None:
+    out, _ = run_program(DEVOURS, str(group), "0.8", "1", "0.01")
+    assert out == f"False {LIMIT} True\nTrue False\nwell\n"

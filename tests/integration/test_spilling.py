@@ -105,7 +105,7 @@ def test_every_kind_of_value_comes_back_as_it_was() -> None:
     # One that has just been dropped may be on its way to the disk by a watcher thread.
     until(
         lambda: all(each.state == "spilled" for each in arena().objects() if each.size >= 1024),
-        "something that nobody looks at has stayed",
+        lambda: f"what nobody looks at has stayed: {arena().objects()}",
     )
     for value, ref in zip(values, refs, strict=True):
         found = plasmid.get(ref)
@@ -197,7 +197,7 @@ def test_what_queued_tasks_take_comes_back_while_others_run(gate: Gate) -> None:
         states = {each.id: each.state for each in arena().objects()}
         return [states[ref.binary()] for ref in refs[:2]] == ["sealed"] * 2
 
-    until(are_back, "what is to be taken next is still on disk")
+    until(are_back, lambda: f"still on disk: {arena().dump()}")
     gate.open()
     assert plasmid.get(results) == [0, 1]
     plasmid.get(waiting)
