@@ -10,7 +10,7 @@
  *   actor.h   actors                                relay.h   their bell, for event loops
  *   disk.h    the spill file                        spill.h   objects on disk for want of memory
  *   recipe.h  how to make a lost object again       load.h    who runs what
- *   prefetch.h what queued tasks take comes back
+ *   prefetch.h what queued tasks take comes back     trim.h    free memory goes back to the machine
  *
  * Every function returns PM_OK or a negative PM_E* (err.h); PM_ESYS means: read errno. */
 #ifndef PLASMID_H
@@ -31,6 +31,7 @@
 #include "room.h"
 #include "spill.h"
 #include "survey.h"
+#include "trim.h"
 #include "window.h"
 
 /* A fresh session's arena, with this process as its driver. disk_bytes: that may be spilled, to the file

@@ -7,6 +7,10 @@
 #include "events.h"
 #include "os.h"
 
+enum {
+    LARGE = 1 << 20
+}; /* bytes of a block that is worth a thought of the keeper's when it goes */
+
 static pm_lock *lock_of(pm_op *op)
 {
     return &op->a->lock;
@@ -21,9 +25,15 @@ static enum pm_entry_state state_of(const pm_arena *a, uint64_t entry)
 
 void pm__give_block(pm_op *op, uint64_t block)
 {
+    pm_header_shm *h = op->a->h;
+    bool large = pm__heap_usable(&op->a->heap, block) >= LARGE;
     pm__heap_free(&op->a->heap, block);
     if (pm__first_in_line(op->a))
         op->everyone = true;
+    if (large && !pm_a64_load(&h->loose) && op->a->kind != PM_KEEPER) {
+        pm_a64_store(&h->loose, 1); /* even if this is rolled back: once too often */
+        op->ring = true;
+    }
 }
 
 void pm__may_go_now(pm_op *op)

@@ -20,8 +20,8 @@ C_LAYERS = [
     "lock",
     "heap layout arena copy disk window client",
     "pool directory resource queue mailbox events lineage",
-    "settle reserve object recipe wait spill prefetch room relay stream task load actor cancel "
-    "group",
+    "settle reserve object recipe wait spill prefetch trim room relay stream task load actor "
+    "cancel group",
     "recover check dump survey guard",
     "plasmid",
 ]

@@ -15,6 +15,7 @@ def sleeper(expiry: int) -> keeper.Keeper:
     made = keeper.Keeper.__new__(keeper.Keeper)
     made._trouble = keeper.Trouble()
     made._stall = keeper.Stall()
+    made._timed = (made._stall,)  # type: ignore[assignment]
     made._arena = SimpleNamespace(expiry=expiry)  # type: ignore[assignment]
     return made
 

@@ -126,6 +126,14 @@ def test_the_next_look_is_due_when_memory_could_be_used_up(
     assert watch.pauses() == []
 
 
+def test_who_is_to_look_at_nothing_is_never_due() -> None:
+    watch = MemoryWatch(None, Settings(["/proc/meminfo"], 1.0, limits=False), pytest.fail)  # type: ignore[arg-type]
+    watch.look()
+    watch.hurry()
+    assert watch.pauses() == []
+    assert watch.open_pressure() == -1
+
+
 def test_settings_survive_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.7")
     monkeypatch.setenv("PLASMID_MEMORY_LIMITS", "1")

@@ -880,6 +880,28 @@ cdef class Arena:
         _c.pm_expire_by(self.live(), ns)
 
     @property
+    def clock(self):
+        """How many blocks have been made in this session."""
+        return _c.pm_a64_load(&self.live().h.clock)
+
+    @property
+    def is_loose(self):
+        """Whether large blocks have been given back since trim()."""
+        return bool(_c.pm_a64_load(&self.live().h.loose))
+
+    def trim(self, uint64_t keep):
+        """Give free memory of the store back to the machine, all but about `keep` bytes. Bytes that
+        went. For others the store is full meanwhile, some 50 ms for each GB; it ends when somebody
+        makes an object."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t given = 0
+        cdef int rc
+        with nogil:
+            rc = _c.pm_trim(a, keep, &given)
+        check(rc, "give memory back")
+        return given
+
+    @property
     def serializers(self):
         """How often count_serializers() was called in this session."""
         return _c.pm_a64_load(&self.live().h.serializers)

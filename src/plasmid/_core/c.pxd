@@ -117,6 +117,8 @@ cdef extern from "plasmid.h" nogil:
         uint64_t total[16]
         pm_bundle_shm bundles[256]
         pm_a64 expiry
+        pm_a64 clock
+        pm_a64 loose
         pm_a64 serializers
 
     ctypedef struct pm_entry_shm:
@@ -565,6 +567,7 @@ cdef extern from "plasmid.h" nogil:
         uint64_t group_peak
     int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, const pm_death *how)
 
+    int pm_trim(pm_arena *a, uint64_t keep, uint64_t *given)
     int pm_check(pm_arena *a, char *why, size_t length)
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     int pm_dump(pm_arena *a, uint64_t most, char **text)

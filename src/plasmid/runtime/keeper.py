@@ -42,6 +42,7 @@ from plasmid.runtime import handover, lifeline, names, output
 from plasmid.runtime.limits import most_workers, utmost_workers
 from plasmid.runtime.memory_watch import MemoryWatch, Settings
 from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
+from plasmid.runtime.trimming import Trimmer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ class Keeper:
         self._watched: dict[tuple[int, int], _Watch] = {}  # slot, epoch of clients not our children
         self._trouble = Trouble()
         self._oom_kills = oom_kills
+        self._trimmer = Trimmer(arena)
         self._memory = MemoryWatch(arena, memory, lambda runner: self._kill(*runner[:3]))
+        self._timed = (self._stall, self._memory, self._trimmer)
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
 
@@ -162,6 +165,7 @@ class Keeper:
             self._hire()
             self._expire()
             self._memory.look()
+            self._trimmer.look()
             for fd, _ in self._poll.poll(self._timeout()):
                 handler = self._handlers.get(fd)
                 if handler:  # an earlier one of this round may have closed it
@@ -474,7 +478,7 @@ class Keeper:
         expires; None, for ever, if there is neither."""
         # What came due since the loop looked is a pause of 0, not none: nobody would wake us.
         pauses = [self._trouble.pause()] if self._trouble.waiting else []
-        pauses += self._stall.pauses() + self._memory.pauses()
+        pauses += [pause for timed in self._timed for pause in timed.pauses()]
         if self._arena.expiry:
             pauses.append(max(0, self._arena.expiry - time.monotonic_ns()) / 1e9)
         pause = min(pauses, default=None)

@@ -107,7 +107,8 @@ class MemoryWatch:
         self._settings = settings
         self._kill = kill
         self._fastest = FASTEST * (os.cpu_count() or 1)
-        self._due: float | None = 0.0  # None: when a task is taken
+        # None: when a task is taken, or never
+        self._due: float | None = 0.0 if settings.wanted else None
         self._killed: dict[tuple[int, int], tuple[int, tuple[int, int, int, int, int]]] = {}
         self._has_told = False
 

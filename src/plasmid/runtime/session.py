@@ -14,7 +14,7 @@ from pathlib import Path
 import plasmid
 from plasmid._core import core
 from plasmid.exceptions import ResourceLimitError
-from plasmid.runtime import aliases, breakpoints, handover, memory_watch, resources
+from plasmid.runtime import aliases, breakpoints, handover, memory_watch, resources, trimming
 from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
@@ -220,6 +220,7 @@ def keeper_command(log_name: str) -> list[str]:
         "from plasmid.runtime.keeper import main; main(sys.argv[1:])"
     )
     kills = resources.oom_counter()
+    trimming.warm_seconds()  # which the keeper reads: it is refused here
     memory = memory_watch.Settings.of_environment(resources.memory_sources()).encode()
     return [python(), "-I", "-S", "-c", program, log_name, kills, memory, *nursery_command()]
 

@@ -1,0 +1,114 @@
+/* test_trim.c - memory of the store that nobody uses goes back to the machine. */
+#include <sys/stat.h>
+
+#include "tasks.h"
+
+enum { HEAP = 16 << 20, BIG = 5 << 18, COUNT = 4 };
+
+static uint64_t backed(const world *w)
+{
+    struct stat st;
+    CHECK(fstat(w->a->fd, &st) == 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+static pm_ref put_filled(const world *w, uint64_t size, int byte)
+{
+    pm_ref ref;
+    char *data = malloc(size);
+    memset(data, byte, size);
+    DO(pm_create(w->a, PM_WAIT, size, NULL, 0, &ref));
+    DO(pm_write(w->a, ref.slot, 0, data, size));
+    DO(pm_seal(w->a, PM_WAIT, ref.slot, false));
+    free(data);
+    return ref;
+}
+
+static void is_filled(const world *w, pm_ref ref, uint64_t size, int byte)
+{
+    pm_view v;
+    DO(pm_look(w->a, ref.slot, &v));
+    CHECK(v.size == size);
+    for (uint64_t i = 0; i < size; i++)
+        CHECK(((const unsigned char *)v.data)[i] == byte);
+}
+
+/* Every other of them goes, so that what is free lies between what is not. */
+static void put_and_drop(const world *w, pm_ref refs[COUNT])
+{
+    for (int i = 0; i < COUNT; i++)
+        refs[i] = put_filled(w, BIG + 4096 * (uint64_t)i, i + 1);
+    for (int i = 0; i < COUNT; i += 2)
+        drop(w, refs[i]);
+}
+
+TEST(free_memory_goes_and_the_rest_stays)
+{
+    world w = world_of(HEAP, 4);
+    pm_ref refs[COUNT];
+    uint64_t given, before = backed(&w);
+    put_and_drop(&w, refs);
+    CHECK(pm_a64_load(&w.a->h->loose));
+    CHECK(backed(&w) - before >= COUNT * (uint64_t)BIG);
+    DO(pm_trim(w.a, 0, &given));
+    CHECK(given >= COUNT / 2 * (uint64_t)BIG);
+    CHECK(backed(&w) - before < (COUNT / 2 + 1) * (uint64_t)BIG);
+    for (int i = 1; i < COUNT; i += 2)
+        is_filled(&w, refs[i], BIG + 4096 * (uint64_t)i, i + 1);
+    pm_ref again = put_filled(&w, BIG, 99);
+    is_filled(&w, again, BIG, 99);
+    for (int i = 1; i < COUNT; i += 2)
+        is_filled(&w, refs[i], BIG + 4096 * (uint64_t)i, i + 1);
+    pm_close(w.a);
+}
+
+TEST(so_much_stays_as_is_to_be_kept)
+{
+    world w = world_of(HEAP, 4);
+    uint64_t given;
+    drop(&w, put_filled(&w, 8 * (uint64_t)BIG, 1));
+    DO(pm_trim(w.a, HEAP, &given));
+    CHECK(given == 0);
+    pm_close(w.a);
+}
+
+/* ---- deaths ---------------------------------------------------------------------------------- */
+
+static pm_ref kept[COUNT];
+
+static void leave_free_memory(world *w)
+{
+    put_and_drop(w, kept);
+    DO(pm__settle(w->a, PM_WAIT));
+    w->b->word[60] = stats(w).entries;
+    w->b->word[61] = stats(w).heap_used;
+}
+
+static void trim(world *w)
+{
+    uint64_t given;
+    DO(pm_trim(w->a, 0, &given));
+}
+
+static void nothing_has_changed(world *w, bool died)
+{
+    (void)died;
+    DO(pm__settle(w->a, PM_WAIT));
+    AWAIT(stats(w).entries == w->b->word[60]);
+    CHECK(stats(w).heap_used == w->b->word[61]);
+    drop(w, put_filled(w, BIG, 77));
+    for (int i = 1; i < COUNT; i += 2) {
+        is_filled(w, kept[i], BIG + 4096 * (uint64_t)i, i + 1);
+        drop(w, kept[i]);
+    }
+}
+
+TEST(death_in_trimming)
+{
+    world w = world_of(HEAP, 4);
+    crash_sweep(
+        &w, &(operation){.before = leave_free_memory, .act = trim, .after = nothing_has_changed});
+    pm_close(w.a);
+}
+
+HARNESS_MAIN
