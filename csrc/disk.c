@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "copy.h"
@@ -200,4 +201,14 @@ void pm__disk_punch(pm_arena *a, uint64_t extent)
     if (fd >= 0)
         fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)file_offset(a, extent),
                   (off_t)bytes);
+}
+
+uint64_t pm__disk_spare(const pm_arena *a)
+{
+    struct stat st;
+    uint64_t used = *(const volatile uint64_t *)&a->h->disk_shm.used.v * PM_DISK_UNIT;
+    if (a->disk_fd < 0 || !pm__os_is_file(a->disk_fd, a->disk_file) || fstat(a->disk_fd, &st))
+        return 0;
+    uint64_t has = (uint64_t)st.st_blocks * 512;
+    return has > used ? has - used : 0;
 }

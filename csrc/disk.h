@@ -36,5 +36,7 @@ int pm__disk_read(pm_arena *a, uint64_t extent, pm_ref of, uint64_t block, uint6
 
 /* Give the file system back what lies under an extent of ours. */
 void pm__disk_punch(pm_arena *a, uint64_t extent);
+/* Bytes of the file that the file system has given and no extent has. */
+uint64_t pm__disk_spare(const pm_arena *a);
 
 #endif

@@ -23,17 +23,25 @@ static enum pm_entry_state state_of(const pm_arena *a, uint64_t entry)
     return (enum pm_entry_state)(pm_p64_load(&pm__entry(a, entry - 1)->state) & 0xff);
 }
 
-void pm__give_block(pm_op *op, uint64_t block)
+/* The keeper should see whether memory or disk can be given back to the machine (trim.h), which it does
+ * not for what it has taken to do so. */
+static void note_loose(pm_op *op)
 {
     pm_header_shm *h = op->a->h;
+    if (pm_a64_load(&h->loose) || op->a->kind == PM_KEEPER)
+        return;
+    pm_a64_store(&h->loose, 1); /* even if this is rolled back: once too often */
+    op->ring = true;
+}
+
+void pm__give_block(pm_op *op, uint64_t block)
+{
     bool large = pm__heap_usable(&op->a->heap, block) >= LARGE;
     pm__heap_free(&op->a->heap, block);
     if (pm__first_in_line(op->a))
         op->everyone = true;
-    if (large && !pm_a64_load(&h->loose) && op->a->kind != PM_KEEPER) {
-        pm_a64_store(&h->loose, 1); /* even if this is rolled back: once too often */
-        op->ring = true;
-    }
+    if (large)
+        note_loose(op);
 }
 
 void pm__may_go_now(pm_op *op)
@@ -56,6 +64,7 @@ static void leave_litter(pm_op *op, uint64_t entry, uint64_t generation)
     pm_set(l, &e->strip, PM_LITTER);
     pm_set(l, &e->link, op->a->h->litter.v);
     pm_set(l, &op->a->h->litter, entry);
+    note_loose(op);
 }
 
 static void entry_free(pm_op *op, uint64_t entry)

@@ -99,8 +99,7 @@ static int choose(const pm_arena *a, const victim *after, victim v[VICTIMS])
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
-/* A pending object of ours that nobody else knows: what it has goes to another, or back with it. */
-static int make_carrier(pm_op *op, uint64_t extent, uint64_t block, uint64_t *carrier)
+int pm__carrier_new(pm_op *op, uint64_t extent, uint64_t block, uint64_t *carrier)
 {
     uint64_t entry = pm__entry_new(op);
     if (!entry || !pm__hold_begin(op, entry))
@@ -128,7 +127,7 @@ static int take(pm_op *op, const victim *v, uint64_t *carrier)
         return PM_EFULL;
     if (e->nrefs.v && !(table = pm__heap_alloc(&a->heap, e->nrefs.v * sizeof(pm_ref))))
         return PM_EFULL;
-    int rc = make_carrier(op, extent, table, carrier);
+    int rc = pm__carrier_new(op, extent, table, carrier);
     if (rc == PM_OK && (rc = pm__hold_locked(op, v->slot + 1)))
         atomic_store(&a->local[*carrier].refs, 0); /* rolled back with the rest */
     if (rc == PM_OK)
@@ -429,6 +428,12 @@ static int claim(pm_op *op, uint64_t carriers[TRIMMED])
     return n;
 }
 
+static uint64_t most_spare(const pm_arena *a)
+{
+    uint64_t store = 4 * a->h->heap_bytes, file = a->h->disk_bytes / 8 * PM_DISK_UNIT;
+    return pm_a64_load(&a->h->disk_errno) ? 0 : store < file ? store : file;
+}
+
 static int free_extents(pm_arena *a, const uint64_t carriers[TRIMMED], int n)
 {
     pm_op op;
@@ -453,7 +458,7 @@ void pm__spill_trim(pm_arena *a)
         if (pm__leave(&op))
             return;
         PM_CRASH(CLAIMED);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n && pm__disk_spare(a) > most_spare(a); i++)
             pm__disk_punch(a, pm__entry(a, carriers[i])->copy.v);
         int rc = free_extents(a, carriers, n);
         PM_CRASH(TRIMMED);

@@ -44,7 +44,13 @@ void pm__spill_ahead(pm_arena *a);
 /* Once in a session: true when objects have been spilled, for who is to tell of it. */
 bool pm_tell_of_spilling(pm_arena *a);
 
-/* Give back what the copies of dead objects have on disk. */
+/* Give back what the copies of dead objects have on disk: their extents, and to the file system what
+ * is more than four times the store, or an eighth of the file. To write where something has been written
+ * before takes half the time. */
 void pm__spill_trim(pm_arena *a);
+
+/* A pending object of ours that nobody else knows: what it has goes to another, or back with it.
+ * PM_ETABLE. */
+int pm__carrier_new(pm_op *op, uint64_t extent, uint64_t block, uint64_t *carrier);
 
 #endif

@@ -325,17 +325,30 @@ TEST(without_room_in_the_file_nothing_goes)
     pm_close(w.a);
 }
 
+static uint64_t file_bytes(const world *w)
+{
+    struct stat st;
+    CHECK(fstat(w->a->disk_fd, &st) == 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
 TEST(the_file_shrinks_when_objects_go)
 {
     world w = with_disk(DISK);
     pm_stats then = stats(&w);
-    struct stat st;
-    pm_ref ref = put(&w, BIG, 1);
+    uint64_t given, spare = DISK / 8;
+    pm_ref refs[2 * COUNT];
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        refs[i] = put(&w, BIG, i);
     spill_all(&w);
-    CHECK(fstat(w.a->disk_fd, &st) == 0 && st.st_blocks * 512 >= BIG);
-    pm_drop(w.a, ref.slot);
+    CHECK(file_bytes(&w) >= 2 * COUNT * (uint64_t)BIG);
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        pm_drop(w.a, refs[i].slot);
     gone_since(&w, then);
-    CHECK(fstat(w.a->disk_fd, &st) == 0 && st.st_blocks * 512 < BIG / 4);
+    CHECK(file_bytes(&w) >= spare / 2 && file_bytes(&w) <= spare + 4 * (uint64_t)BIG);
+    DO(pm_trim(w.a, UINT64_MAX / 2, &given)); /* the rest, when nobody makes any more */
+    CHECK(given == 0 && file_bytes(&w) < BIG / 4);
+    gone_since(&w, then);
     pm_close(w.a);
 }
 

@@ -3,7 +3,7 @@
 
 #include "tasks.h"
 
-enum { HEAP = 16 << 20, BIG = 5 << 18, COUNT = 4 };
+enum { HEAP = 16 << 20, BIG = 5 << 18, COUNT = 4, DISK = 64 << 20 };
 
 static uint64_t backed(const world *w)
 {
@@ -78,6 +78,13 @@ static pm_ref kept[COUNT];
 
 static void leave_free_memory(world *w)
 {
+    uint64_t freed;
+    pm_ref away = put_filled(w, BIG, 55);
+    DO(pm_spill(w->a, BIG, &freed));
+    CHECK(state_of(w, away) == PM_SPILLED);
+    drop(w, away);
+    AWAIT((pm__spill_trim(w->a), stats(w).disk_used == 0));
+    CHECK(pm__disk_spare(w->a) >= BIG);
     put_and_drop(w, kept);
     DO(pm__settle(w->a, PM_WAIT));
     w->b->word[60] = stats(w).entries;
@@ -92,9 +99,9 @@ static void trim(world *w)
 
 static void nothing_has_changed(world *w, bool died)
 {
-    (void)died;
     DO(pm__settle(w->a, PM_WAIT));
-    AWAIT(stats(w).entries == w->b->word[60]);
+    AWAIT((pm__spill_trim(w->a), stats(w).entries == w->b->word[60]));
+    CHECK(died || pm__disk_spare(w->a) < BIG / 4);
     CHECK(stats(w).heap_used == w->b->word[61]);
     drop(w, put_filled(w, BIG, 77));
     for (int i = 1; i < COUNT; i += 2) {
@@ -105,7 +112,7 @@ static void nothing_has_changed(world *w, bool died)
 
 TEST(death_in_trimming)
 {
-    world w = world_of(HEAP, 4);
+    world w = world_with_disk(HEAP, DISK, 4);
     crash_sweep(
         &w, &(operation){.before = leave_free_memory, .act = trim, .after = nothing_has_changed});
     pm_close(w.a);
