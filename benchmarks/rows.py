@@ -76,8 +76,8 @@ ROWS = [
     least("get-int", "get of an int", "small", "get_int", 1e6, "1/s"),
     most("get-100-mb", "get of a 100 MB array", "large", "get_100_mb", 10, "us"),
     most("get-1-gb", "get of a 1 GB array", "large", "get_1_gb", 10, "us"),
-    times("put-warm", "put of 100 MB into warm memory", "large", "put_warm", 0.8, "copyto"),
-    times("put-fresh", "put of 100 MB into fresh memory", "large", "put_fresh", 1.5, "fault"),
+    times("put-warm", "put of 100 MB into warm memory", "large", "put_warm", 0.85, "copyto"),
+    times("put-fresh", "put of 100 MB into fresh memory", "large", "put_fresh", 2, "fault"),
     most("round-trip", "no-op task, submit and get", "tasks", "round_trip", 25, "us"),
     at_most_times(
         "round-trip-futex", "no-op task, submit and get", "tasks", "round_trip", 2, "futex"

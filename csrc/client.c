@@ -453,21 +453,6 @@ void pm__call_watcher(pm_arena *a)
         pm__os_eventfd_ring(a->watch->bell);
 }
 
-static int start_thread(struct pm_watch *w)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 128 * 1024);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited by the thread */
-    int e = pthread_create(&w->thread, &attr, watch, w);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    errno = e;
-    return e ? PM_ESYS : PM_OK;
-}
-
 static int open_lifeline(struct pm_watch *w)
 {
     struct stat st = {0};
@@ -527,7 +512,7 @@ int pm__client_attach(pm_arena *a, enum pm_kind kind, int driver_pidfd, void (*l
     if (rc == PM_OK && kind == PM_GUEST)
         rc = open_lifeline(w);
     if (rc == PM_OK)
-        rc = start_thread(w);
+        rc = pm__os_thread(&w->thread, watch, w);
     if (rc == PM_OK) {
         while (sem_wait(&w->claimed))
             ;

@@ -14,7 +14,9 @@
 #include "os.h"
 
 enum {
-    PIECE = 1 << 20, /* read and written at a time */
+    PIECE = 1 << 20,        /* written at a time */
+    READ_PIECE = 256 << 10, /* read at a time: it is still in the cache when it is added up */
+    TWO_THREADS = 16 << 20, /* from here on two threads read an object, each its half */
     LANES = 8,
     PUNCHED = 1 << 16, /* extents below this share their blocks of the file system with others */
 };
@@ -117,9 +119,9 @@ static uint64_t sum_of(const uint64_t lanes[LANES], uint64_t len)
     return sum;
 }
 
-static tail tail_of(const pm_arena *a, pm_ref of, uint64_t len, const uint64_t lanes[LANES])
+static tail tail_of(const pm_arena *a, pm_ref of, uint64_t len, uint64_t sum)
 {
-    tail t = {.slot = of.slot, .generation = of.generation, .len = len, .sum = sum_of(lanes, len)};
+    tail t = {.slot = of.slot, .generation = of.generation, .len = len, .sum = sum};
     memcpy(t.session, a->h->session, sizeof t.session);
     return t;
 }
@@ -139,58 +141,103 @@ void pm__disk_free(pm_arena *a, uint64_t extent)
     pm__heap_free(&a->disk, extent);
 }
 
-int pm__disk_write(pm_arena *a, uint64_t extent, pm_ref of, const char *data, uint64_t len)
+/* Where the second half of an object begins, which is added up by itself; len: it has none. */
+static uint64_t half_of(uint64_t len)
 {
-    uint64_t lanes[LANES] = {0}, to = file_offset(a, extent);
-    int fd = disk_fd(a), rc = fd < 0 ? PM_ESYS : PM_OK;
+    return len < TWO_THREADS ? len : len / 2 / PIECE * PIECE;
+}
+
+static int write_part(int fd, uint64_t to, const char *data, uint64_t len, uint64_t *sum)
+{
+    uint64_t lanes[LANES] = {0};
+    int rc = PM_OK;
     for (uint64_t at = 0; rc == PM_OK && at < len; at += PIECE) {
         uint64_t n = len - at < PIECE ? len - at : PIECE;
         add_up(lanes, data + at, n);
         rc = pm__os_pwrite(fd, data + at, n, to + at);
         PM_CRASH(DISK_WRITTEN);
     }
-    tail t = tail_of(a, of, len, lanes);
+    *sum = mix(*sum, sum_of(lanes, len));
+    return rc;
+}
+
+int pm__disk_write(pm_arena *a, uint64_t extent, pm_ref of, const char *data, uint64_t len)
+{
+    uint64_t to = file_offset(a, extent), half = half_of(len), sum = 0;
+    int fd = disk_fd(a), rc = fd < 0 ? PM_ESYS : write_part(fd, to, data, half, &sum);
+    if (rc == PM_OK)
+        rc = write_part(fd, to + half, data + half, len - half, &sum);
+    tail t = tail_of(a, of, len, sum);
     if (rc == PM_OK)
         rc = pm__os_pwrite(fd, &t, sizeof t, to + len);
     pm_a64_store(&a->h->disk_errno, rc == PM_OK ? 0 : (uint64_t)errno);
     return rc;
 }
 
-static int read_pieces(pm_arena *a, int fd, uint64_t from, uint64_t block, uint64_t len,
-                       uint64_t lanes[LANES], char *piece)
+/* Some of an object's bytes, to be read by one thread. */
+typedef struct {
+    pm_arena *a;
+    int fd, rc;
+    uint64_t from, block, len; /* in the file, in the arena */
+    uint64_t sum;
+} part;
+
+static void read_pieces(part *p, char *piece)
 {
-    int rc = PM_OK;
-    for (uint64_t at = 0; rc == PM_OK && at < len; at += PIECE) {
-        uint64_t n = len - at < PIECE ? len - at : PIECE;
-        bool mapped = pm__map_in(a, block + at, n);
-        char *to = mapped ? a->map.base + block + at : piece;
-        rc = pm__os_pread(fd, to, n, from + at);
-        if (rc == PM_OK)
+    uint64_t lanes[LANES] = {0};
+    for (uint64_t at = 0; p->rc == PM_OK && at < p->len; at += READ_PIECE) {
+        uint64_t n = p->len - at < READ_PIECE ? p->len - at : READ_PIECE;
+        bool mapped = pm__map_in(p->a, p->block + at, n);
+        char *to = mapped ? p->a->map.base + p->block + at : piece;
+        p->rc = pm__os_pread(p->fd, to, n, p->from + at);
+        if (p->rc == PM_OK)
             add_up(lanes, to, n);
-        if (rc == PM_OK && !mapped)
-            rc = pm__copy_in(a, block + at, piece, n);
+        if (p->rc == PM_OK && !mapped)
+            p->rc = pm__copy_in(p->a, p->block + at, piece, n);
     }
-    return rc;
+    p->sum = sum_of(lanes, p->len);
+}
+
+static void *read_part(void *arg)
+{
+    part *p = arg;
+    /* For what does not exist yet, through memory that stays in the cache: a read into it would fault
+     * for each page. */
+    char *piece = malloc(p->len < READ_PIECE ? p->len + 1 : READ_PIECE);
+    p->rc = piece ? PM_OK : PM_ESYS;
+    if (piece)
+        read_pieces(p, piece);
+    free(piece);
+    return NULL;
+}
+
+static int read_all(pm_arena *a, int fd, uint64_t from, uint64_t block, uint64_t len, uint64_t *sum)
+{
+    uint64_t half = half_of(len);
+    pthread_t helper;
+    part first = {.a = a, .fd = fd, .from = from, .block = block, .len = half};
+    part second = {.a = a, .fd = fd, .from = from + half, .block = block + half, .len = len - half};
+    bool helped = second.len && pm__os_thread(&helper, read_part, &second) == PM_OK;
+    read_part(&first);
+    if (helped)
+        pthread_join(helper, NULL);
+    else
+        read_part(&second);
+    *sum = mix(mix(0, first.sum), second.sum);
+    return first.rc ? first.rc : second.rc;
 }
 
 int pm__disk_read(pm_arena *a, uint64_t extent, pm_ref of, uint64_t block, uint64_t len)
 {
-    uint64_t lanes[LANES] = {0}, from = file_offset(a, extent);
+    uint64_t from = file_offset(a, extent), sum;
     tail found;
-    int fd = disk_fd(a);
-    /* For what does not exist yet, through memory that stays in the cache: a read into it would fault
-     * for each page. */
-    char *piece = malloc(len < PIECE ? len + 1 : PIECE);
-    int rc = fd < 0 ? PM_ELOST : piece ? PM_OK : PM_ESYS;
-    if (rc == PM_OK)
-        rc = read_pieces(a, fd, from, block, len, lanes, piece);
+    int fd = disk_fd(a), rc = fd < 0 ? PM_ELOST : read_all(a, fd, from, block, len, &sum);
     if (rc == PM_OK)
         rc = pm__os_pread(fd, &found, sizeof found, from + len);
     if (rc == PM_OK) {
-        tail t = tail_of(a, of, len, lanes);
+        tail t = tail_of(a, of, len, sum);
         rc = memcmp(&t, &found, sizeof t) ? PM_ELOST : PM_OK;
     }
-    free(piece);
     return rc;
 }
 

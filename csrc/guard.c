@@ -172,21 +172,6 @@ static void destroy(pm_guard *g)
     errno = e;
 }
 
-static int start_thread(pm_guard *g)
-{
-    sigset_t all, old;
-    pthread_attr_t attr;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 128 * 1024);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int e = pthread_create(&g->thread, &attr, guard, g);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    errno = e;
-    return e ? PM_ESYS : PM_OK;
-}
-
 static void kill_keeper(pm_guard *g)
 {
     pthread_mutex_lock(&g->mutex);
@@ -219,7 +204,7 @@ int pm_guard_start(pm_arena *a, char *const argv[], char *const envp[], const in
             rc = PM_ESYS;
     if (rc == PM_OK)
         rc = spawn(g);
-    if (rc == PM_OK && (rc = start_thread(g))) {
+    if (rc == PM_OK && (rc = pm__os_thread(&g->thread, guard, g))) {
         kill_keeper(g);
         await_end(g);
     }

@@ -275,3 +275,18 @@ int pm__os_random(void *out, uint64_t len)
 {
     return getrandom(out, len, 0) == (ssize_t)len ? PM_OK : PM_ESYS;
 }
+
+int pm__os_thread(pthread_t *out, void *(*run)(void *), void *arg)
+{
+    pthread_attr_t attr;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 128 * 1024);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited by the thread */
+    int e = pthread_create(out, &attr, run, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    errno = e;
+    return e ? PM_ESYS : PM_OK;
+}

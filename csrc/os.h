@@ -4,6 +4,7 @@
 #ifndef PM_OS_H
 #define PM_OS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -61,5 +62,7 @@ int pm__os_poll(int eventfd, int fd, int64_t ns);
  * process. */
 int pm__os_mark_on_signal(int signum, int file, int bell);
 int pm__os_random(void *out, uint64_t len);
+/* A thread with a small stack, to which no signal of the process goes. PM_ESYS. */
+int pm__os_thread(pthread_t *out, void *(*run)(void *), void *arg);
 
 #endif

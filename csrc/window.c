@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -164,17 +163,10 @@ static void *unmap_and_free(void *window)
 static int start(pm_window *gone)
 {
     pthread_t thread;
-    pthread_attr_t attr;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 64 * 1024);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited by the thread */
-    int e = pthread_create(&thread, &attr, unmap_and_free, gone);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    return e;
+    int rc = pm__os_thread(&thread, unmap_and_free, gone);
+    if (rc == PM_OK)
+        pthread_detach(thread);
+    return rc;
 }
 
 void pm_window_close(const pm_window *w)
