@@ -133,6 +133,7 @@ ROWS = [
     at_most_times("put-list", "put of a list of 1e6 ints", "frames", "put_list", 1.1, "copy"),
     most("in-place", "seal of 1 GB made in place, get", "in_place", "in_place", 100, "us"),
     times("through-disk", "put 3 x the store, get all", "spill", "through_disk", 0.8, "disk"),
+    times("through-fresh", "the first time", "spill", "through_fresh_disk", 0.8, "disk"),
     *(
         Row(
             f"{what}-beside",

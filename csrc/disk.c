@@ -177,7 +177,7 @@ int pm__disk_write(pm_arena *a, uint64_t extent, pm_ref of, const char *data, ui
 /* Some of an object's bytes, to be read by one thread. */
 typedef struct {
     pm_arena *a;
-    int fd, rc;
+    int fd, rc, error;         /* error: errno of PM_ESYS, which is the thread's own */
     uint64_t from, block, len; /* in the file, in the arena */
     uint64_t sum;
 } part;
@@ -207,6 +207,7 @@ static void *read_part(void *arg)
     p->rc = piece ? PM_OK : PM_ESYS;
     if (piece)
         read_pieces(p, piece);
+    p->error = errno;
     free(piece);
     return NULL;
 }
@@ -224,7 +225,9 @@ static int read_all(pm_arena *a, int fd, uint64_t from, uint64_t block, uint64_t
     else
         read_part(&second);
     *sum = mix(mix(0, first.sum), second.sum);
-    return first.rc ? first.rc : second.rc;
+    const part *failed = first.rc ? &first : &second;
+    errno = failed->error;
+    return failed->rc;
 }
 
 int pm__disk_read(pm_arena *a, uint64_t extent, pm_ref of, uint64_t block, uint64_t len)

@@ -394,6 +394,7 @@ typedef struct {
     /* [A] so far: copies written, objects brought back, and their bytes */
     pm_a64 spills, spilled_bytes, restores, restored_bytes;
     pm_a64 spilling_told; /* [A] 1: the program has been told that there are some */
+    pm_a64 trimming;  /* [A] ns: until then what is free is about to be, and nothing is spilled */
     pm_a64 loose;     /* [A] 1: much has been given back since the keeper last trimmed (trim.h) */
     pm_a64 unwatched; /* [A] 1: the keeper looks at no memory until a task is taken (load.h) */
     pm_a64 failed;    /* [A] 1: no worker can be started; `failure` says why, written before */

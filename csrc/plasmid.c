@@ -53,6 +53,8 @@ int pm_open_fd(int fd, enum pm_kind kind, int driver_pidfd, int bell, pm_arena *
         pm__arena_unmap(a);
     if (rc == PM_OK)
         pm__disk_open(a);
+    if (rc == PM_OK && kind == PM_KEEPER)
+        pm_a64_store(&a->h->trimming, 0); /* its predecessor may have died of it */
     return attached(a, rc, kind, driver_pidfd, out);
 }
 

@@ -6,7 +6,7 @@
 enum {
     AT_A_TIME = 16,   /* objects brought back, each found by a look of its own */
     NEXT = 2,         /* tasks looked at in each queue */
-    ARGUMENTS = 64,   /* of a task */
+    ARGUMENTS = 16,   /* of a task */
     SHARE_OF_HEAP = 4 /* 1 / so much */
 };
 
@@ -53,14 +53,15 @@ static int take_next(pm_arena *a, uint64_t *slot)
     return rc ? rc : left;
 }
 
-/* What went may not have lain together: more goes until it fits, or nothing more can. */
+/* What went may not have lain together: more goes until it fits, or nothing more can. Not before those who
+ * stand in line: what we make room by would be theirs, and we would try until nothing is left. */
 static int create(pm_arena *a, uint64_t size, pm_ref *out)
 {
     for (uint64_t freed;;) {
         int rc = pm_create(a, PM_WAIT, size, NULL, 0, out);
         if (rc == PM_EAGAIN)
             continue;
-        if (rc != PM_EFULL || pm_spill(a, size, &freed) || !freed)
+        if (rc != PM_EFULL || pm_a64_load(&a->h->lined) || pm_spill(a, size, &freed) || !freed)
             return rc;
     }
 }

@@ -1,8 +1,8 @@
 /* prefetch.h - what queued tasks take comes back from the disk while others run.
  *
- * Who takes a task and leaves others, or queues one that has to wait, has its watcher thread
- * look at the heads of the queues (pm__prefetch_later()). Like any reader it brings objects back for everybody, and dies as
- * one. */
+ * Who takes a task and leaves others, or queues one that has to wait, has its watcher thread look at the
+ * heads of the queues (pm__prefetch_later()). Like any reader it brings objects back for everybody, and
+ * dies as one. */
 #ifndef PM_PREFETCH_H
 #define PM_PREFETCH_H
 

@@ -18,8 +18,7 @@
 typedef struct {
     int64_t cause;       /* exit status >= 0, -signal, or a PM_CAUSE_ */
     uint64_t used, peak; /* by the process when it was killed, and the most that ever was */
-    uint64_t limit, group_used,
-        group_peak; /* of the control group, or machine; limit: or its task's */
+    uint64_t limit, group_used, group_peak; /* of the group or machine; limit: or its task's */
 } pm_death;
 
 /* Sweep the client (slot, epoch). `how` is told to those who wait for tasks that will not be run

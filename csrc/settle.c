@@ -7,9 +7,7 @@
 #include "events.h"
 #include "os.h"
 
-enum {
-    LARGE = 1 << 20
-}; /* bytes of a block that is worth a thought of the keeper's when it goes */
+enum { LARGE = 1 << 20 }; /* bytes of a block that the keeper should know of when it goes */
 
 static pm_lock *lock_of(pm_op *op)
 {
@@ -486,10 +484,10 @@ void pm__task_ready(pm_op *op, uint64_t task, bool first)
     }
     pm__call_worker(op);
     const pm_shape_shm *s = &h->shapes[t->shape.v - 1];
-    bool must_wait = pm__none_free(op->a, s);
-    if (must_wait)
+    bool none_free = pm__none_free(op->a, s);
+    if (none_free)
         offer(op, task);
-    if (must_wait || !pm__fits(op->a, s, false))
+    if (h->disk_shm.used.v && (none_free || !pm__fits(op->a, s, false)))
         pm__prefetch_later(op);
 }
 

@@ -17,7 +17,7 @@ enum {
     REST_NS = 500000000,      /* after a look that found nothing to spill */
     UNFIT = 16,               /* so many that find no room on disk, and no other is tried */
     TRIMMED = 4,              /* dead objects' copies taken in one lock hold */
-    KEYED = 64 << 10, /* bytes; what has a key, and no more than these, stays in the store */
+    EXPORTED = 64 << 10,      /* bytes of a function or environment that stays in the store */
 };
 
 /* An object that may go; the older one is used less recently. */
@@ -52,12 +52,13 @@ static void sift(victim v[VICTIMS], int i)
     }
 }
 
-/* What has a key is what tasks are made of, functions and environments: with a damaged copy of one none
- * could be run, nor anything that is lost be made again. */
+/* What has a key that is no user's name is what tasks are made of, functions and environments: with a
+ * damaged copy of one none could be run, nor anything that is lost be made again. */
 static bool is_to_stay(const pm_arena *a, uint64_t slot)
 {
     const pm_entry_shm *e = pm__entry(a, slot);
-    return (e->key.v && e->size.v <= KEYED) || a->h->boot.v == slot + 1;
+    uint64_t key = *(const volatile uint64_t *)&e->key.v;
+    return (key && !a->keys[key - 1].kept.v && e->size.v <= EXPORTED) || a->h->boot.v == slot + 1;
 }
 
 /* Under the lock, or a hint. SPILLED with its bytes here: its mover died before they went. */
@@ -255,7 +256,8 @@ static int spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
 int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed)
 {
     *freed = 0;
-    int rc = pm__has_disk(a) ? spill(a, bytes, freed) : PM_OK;
+    bool may = pm__has_disk(a) && pm__os_now() >= pm_a64_load(&a->h->trimming);
+    int rc = may ? spill(a, bytes, freed) : PM_OK;
     if (*freed && pm_a64_load(&a->h->lined))
         pm__wake_everyone(a);
     return rc;

@@ -19,7 +19,7 @@
 #include "object.h"
 
 /* Spill until blocks of `bytes` bytes have gone back, the least recently used first. *freed: how many
- * have; less: nothing else can go (it is looked at, small, or the disk is full). Blocks on the disk;
+ * have; less: nothing else can go (it is looked at, small, or the disk is full), or the keeper trims. Blocks on the disk;
  * call without the GIL. Cost beside that: a look at each entry of the table for every few hundred
  * objects. */
 int pm_spill(pm_arena *a, uint64_t bytes, uint64_t *freed);

@@ -12,6 +12,9 @@ enum { PIECES = 256 };
 
 static const uint64_t LEAST = 1 << 20, PIECE = 64 << 20;
 
+/* Others wait for us, instead of spilling, no longer than that: we may be stopped. */
+static const uint64_t AT_MOST_NS = 1000000000;
+
 /* One of the two heaps, and what has been taken of it. */
 typedef struct {
     pm_heap *heap;
@@ -24,8 +27,14 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* A piece of the longest free run, as a pending object of ours. PM_ENOTFOUND: no run is worth it, or
- * others have made blocks since we began. */
+/* Others have made blocks since it began, or wait for room to. */
+static bool is_disturbed(const pm_arena *a, const trimming *t)
+{
+    return pm_a64_load(&a->h->clock) != t->clock || pm_a64_load(&a->h->lined);
+}
+
+/* A piece of the longest free run, as a pending object of ours. PM_ENOTFOUND: no run is worth it, there
+ * is no record for it, or somebody comes in between. */
 static int take(pm_arena *a, trimming *t)
 {
     pm_op op;
@@ -37,7 +46,7 @@ static int take(pm_arena *a, trimming *t)
         return rc;
     pm__heap_stats(t->heap, &heap);
     uint64_t most = larger(PIECE, heap.capacity / (PIECES / 2)), at = 0;
-    if (heap.largest >= LEAST && pm_a64_load(&a->h->clock) == t->clock)
+    if (heap.largest >= LEAST && !is_disturbed(a, t))
         at = pm__heap_alloc(t->heap, heap.largest < most ? heap.largest : most);
     rc = !at ? PM_ENOTFOUND
              : pm__carrier_new(&op, t->heap == &a->disk ? at : 0, t->heap == &a->disk ? 0 : at,
@@ -47,7 +56,7 @@ static int take(pm_arena *a, trimming *t)
     int left = pm__done(&op);
     if (rc == PM_OK && left == PM_OK)
         t->n++;
-    return rc ? rc : left;
+    return left ? left : rc ? PM_ENOTFOUND : PM_OK;
 }
 
 static void give_all(pm_arena *a, const trimming *t)
@@ -66,25 +75,24 @@ static uint64_t backed(const pm_arena *a)
 }
 
 /* First it is noted that the pages may not exist, which is no more than slow if they do. */
-static int punch(pm_arena *a, uint64_t block)
+static void punch(pm_arena *a, uint64_t block)
 {
     uint64_t at = block - a->h->heap, bytes = pm__heap_usable(&a->heap, block);
     for (uint64_t c = at / PM_CHUNK; c * PM_CHUNK < at + bytes; c++)
         atomic_fetch_and((_Atomic uint64_t *)&a->present[c / 64], ~(UINT64_C(1) << c % 64));
     PM_CRASH(GIVING);
-    return fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)block, (off_t)bytes)
-               ? PM_ESYS
-               : PM_OK;
+    if (pm__os_is_file(a->fd, a->file))
+        fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)block, (off_t)bytes);
 }
 
 static int trim_memory(pm_arena *a, uint64_t clock, uint64_t keep)
 {
     trimming t = {.heap = &a->heap, .clock = clock};
     uint64_t enough = a->h->heap_bytes - pm__heap_left(a) + keep;
-    int rc = pm__os_is_file(a->fd, a->file) ? PM_OK : PM_ESYS;
+    int rc = PM_OK;
     while (rc == PM_OK && t.n < PIECES && backed(a) > enough)
         if ((rc = take(a, &t)) == PM_OK)
-            rc = punch(a, pm__entry(a, t.taken[t.n - 1])->block.v);
+            punch(a, pm__entry(a, t.taken[t.n - 1])->block.v);
     give_all(a, &t);
     return rc == PM_ENOTFOUND ? PM_OK : rc;
 }
@@ -106,7 +114,9 @@ int pm_trim(pm_arena *a, uint64_t keep, uint64_t *given)
 {
     uint64_t before = backed(a), clock = pm_a64_load(&a->h->clock);
     pm_a64_store(&a->h->loose, 0); /* what goes from here on is another matter */
+    pm_a64_store(&a->h->trimming, pm__os_now() + AT_MOST_NS);
     int rc = trim_memory(a, clock, keep);
+    pm_a64_store(&a->h->trimming, 0);
     if (rc == PM_OK)
         rc = trim_disk(a, clock);
     uint64_t after = backed(a);

@@ -10,8 +10,8 @@
 
 /* Give back free memory, all but about `keep` bytes of it, and all of the file that no copy has; *given:
  * bytes of memory. What is free becomes objects of ours while its pages go, so nobody gets it, and a death
- * leaves it to the sweep. So the store is full for others meanwhile, some 50 ms for each GB; it ends when
- * somebody makes a block. */
+ * leaves it to the sweep. So the store is full for others meanwhile, some 50 ms for each GB: who needs room
+ * waits for that, up to a second, before anything is spilled, and we end as soon as we see it. */
 int pm_trim(pm_arena *a, uint64_t keep, uint64_t *given);
 
 #endif

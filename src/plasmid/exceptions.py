@@ -519,63 +519,51 @@ class OutOfMemoryError(PlasmidError, MemoryError):
         self.args = (message,)
 
     @classmethod
-    def killed(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
-        """By the kernel. Sizes: used, peak, limit, group_used and group_peak in bytes, 0 where
-        nobody could tell."""
-        return cls._of(
-            f"{function_name}(): worker process {pid} was killed by the kernel, because memory ran"
-            " out, while it ran the task",
-            "Use less in the task, or let fewer tasks run at a time (num_cpus, memory), or raise"
-            " the limit",
-            pid,
-            sizes,
-        )
-
-    @classmethod
-    def gave_way(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
-        """Killed by the session, as the one that costs least to run again."""
-        return cls._of(
-            f"{function_name}(): worker process {pid} was killed while it ran the task, before"
-            " memory ran out: of those that use much it was the one that costs least to run again",
-            "Use less in the task, or let fewer tasks run at a time (num_cpus, memory), or raise"
-            " the limit. PLASMID_MEMORY_THRESHOLD is the share that may be in use (0.95; 1: the"
-            " kernel decides)",
-            pid,
-            sizes,
-        )
-
-    @classmethod
-    def exceeded(cls, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
-        """Killed by the session, which holds tasks to their `memory`."""
-        return cls._of(
-            f"{function_name}(): worker process {pid} was killed while it ran the task: it used"
-            " more than the task's memory=",
-            "Use less in the task, or ask for more (PLASMID_MEMORY_LIMITS=1 is set, so memory= is"
-            " a limit)",
-            pid,
-            sizes,
-        )
-
-    @classmethod
-    def _of(cls, what: str, hint: str, pid: int, sizes: tuple[int, ...]) -> OutOfMemoryError:
-        texts = (
-            "this process used {} beside the store",
-            "it had used up to {}",
-            "the limit is {}",
-            "{} are used in all",
-            "the most that was ever used is {}",
-        )
+    def killed(cls, by: str, function_name: str, pid: int, *sizes: int) -> OutOfMemoryError:
+        """by: a key of _KILLED. Sizes: used, peak, limit, group_used and group_peak in bytes, 0
+        where nobody could tell."""
+        why, hint = _KILLED[by]
         known = "; ".join(
             text.format(f"{size / 1e6:,.1f} MB")
-            for text, size in zip(texts, sizes, strict=True)
+            for text, size in zip(_SIZES, sizes, strict=True)
             if size
         )
-        error = cls(f"{what}{f' ({known})' if known else ''}. {hint}")
+        error = cls(
+            f"{function_name}(): worker process {pid} was killed {why}"
+            f"{f' ({known})' if known else ''}. {hint}"
+        )
         error.pid = pid
         error.used, error.peak, error.limit, error.group_used, error.group_peak = (
             size or None for size in sizes
         )
         return error
+
+
+_USE_LESS = (
+    "Use less in the task, or let fewer tasks run at a time (num_cpus, memory), or raise the limit"
+)
+_KILLED = {
+    "kernel": ("by the kernel, because memory ran out, while it ran the task", _USE_LESS),
+    "session": (
+        "while it ran the task, before memory ran out: of those that use much it was the one that "
+        "costs least to run again",
+        f"{_USE_LESS}. PLASMID_MEMORY_THRESHOLD is the share that may be in use (0.95; 1: the "
+        "kernel decides)",
+    ),
+    "limit": (
+        "while it ran the task: it used more than the task's memory=",
+        "Use less in the task, or ask for more (PLASMID_MEMORY_LIMITS=1 is set, so memory= is a "
+        "limit)",
+    ),
+}
+"""Who killed a task's process for its memory: what is said of it, and what to do."""
+_SIZES = (
+    "this process used {} beside the store",
+    "it had used up to {}",
+    "the limit is {}",
+    "{} are used in all",
+    "the most that was ever used is {}",
+)
 
 
 class OutOfDiskError(PlasmidError, OSError):

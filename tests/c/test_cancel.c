@@ -769,7 +769,7 @@ TEST(death_of_submitter_and_runner)
     int both = 0;
     bool died = true;
     for (uint64_t n = 1; died; n++)
-        for (uint64_t m = 1 + n % 30; m < 60; m += 30) {
+        for (uint64_t m = 1 + n % 15; m < 60; m += 15) {
             pm_stats then = stats(&w);
             pm_ref late = w.b->refs[0] = pending(&w, 8, 1, NULL, 0);
             atomic_store(&w.b->word[OVER], 0);

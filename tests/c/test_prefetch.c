@@ -84,9 +84,9 @@ static void queue_away(world *w)
     w->b->word[60] = stats(w).entries;
     w->b->refs[0] = put_big(w, 7);
     w->b->refs[1] = queue_one(w, w->b->refs[0], &running);
-    AWAIT(!atomic_load(&w->a->prefetch)); /* our own thread has seen to it: now it is theirs */
+    CHECK(!atomic_load(&w->a->prefetch)); /* nothing was on disk: our own thread will do nothing */
     spill_all(w);
-    AWAIT(state_of(w, w->b->refs[0]) == PM_SPILLED);
+    CHECK(state_of(w, w->b->refs[0]) == PM_SPILLED);
 }
 
 static void prefetch(world *w)

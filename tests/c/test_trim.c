@@ -72,6 +72,21 @@ TEST(so_much_stays_as_is_to_be_kept)
     pm_close(w.a);
 }
 
+TEST(nothing_is_spilled_for_want_of_what_is_being_trimmed)
+{
+    world w = world_with_disk(HEAP, DISK, 4);
+    uint64_t freed, second = 1000000000;
+    pm_ref ref = put_filled(&w, BIG, 1);
+    pm_a64_store(&w.a->h->trimming, pm__os_now() + 100 * second);
+    DO(pm_spill(w.a, BIG, &freed));
+    CHECK(freed == 0 && state_of(&w, ref) == PM_SEALED);
+    pm_a64_store(&w.a->h->trimming, pm__os_now() - 1); /* its keeper was stopped */
+    DO(pm_spill(w.a, BIG, &freed));
+    CHECK(freed >= BIG && state_of(&w, ref) == PM_SPILLED);
+    drop(&w, ref);
+    pm_close(w.a);
+}
+
 /* ---- deaths ---------------------------------------------------------------------------------- */
 
 static pm_ref kept[COUNT];
@@ -99,6 +114,7 @@ static void trim(world *w)
 
 static void nothing_has_changed(world *w, bool died)
 {
+    pm_a64_store(&w->a->h->trimming, 0); /* as the next keeper does */
     DO(pm__settle(w->a, PM_WAIT));
     AWAIT((pm__spill_trim(w->a), stats(w).entries == w->b->word[60]));
     CHECK(died || pm__disk_spare(w->a) < BIG / 4);

@@ -391,7 +391,7 @@ def test_ctrl_c_in_the_midst_of_a_storm_leaves_all_usable(
     interrupted = 0
     killer.start()
     try:
-        for n in range(0, 15, 2):
+        for n in range(15):
             refs = [tree.remote(3, 3, None), first_come.remote(7), tree.remote(20, 1, 60)]
             timer = threading.Timer(0.001 * (n % 15), os.kill, (os.getpid(), signal.SIGINT))
             try:

@@ -86,14 +86,14 @@ def test_counts_of_batches_add_up_to_the_count_of_all():
 
 
 def test_the_demo_finds_in_tasks_what_one_process_finds_and_shares_the_sources():
-    done = plasmid_demo(STDLIB / "asyncio", "--cpus", 2, "--json")
+    done = plasmid_demo("--cpus", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "no progress bar where nobody looks"
     report = json.loads(done.stdout)
     assert report["same_answer"]
     assert report["workers"] == 2
     assert report["tasks_in_place"] == report["tasks"] > 2
-    assert report["files"] > 20
+    assert report["files"] > 100
     assert report["names"]["self"] > 1000
 
 

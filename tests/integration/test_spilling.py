@@ -316,6 +316,20 @@ def make_and_count(path: Path, value: float, *takes: Any) -> np.ndarray[Any, Any
     return part(value + sum(float(each[0]) for each in takes))
 
 
+def test_what_the_user_has_named_goes_like_all_others() -> None:
+    ref = plasmid.put(np.arange(1000), name="thousand", lifetime="session")
+    fill(MANY)
+
+    def is_away() -> bool:
+        return any(
+            each.id == ref.binary() and each.state == "spilled" for each in arena().objects()
+        )
+
+    until(is_away, lambda: f"it has stayed: {arena().dump()}")
+    assert int(plasmid.get(plasmid.get_object("thousand"))[999]) == 999
+    plasmid.delete_object("thousand")
+
+
 def test_functions_stay_and_so_are_not_lost() -> None:
     text = "words " * 1000
 

@@ -126,6 +126,17 @@ def test_the_next_look_is_due_when_memory_could_be_used_up(
     assert watch.pauses() == []
 
 
+def test_where_nobodys_end_would_help_it_looks_rarely(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "runners", lambda _: [runner(1 << 30, 1)])
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal: 1000 kB\nMemAvailable: 1 kB\n")
+    watch = MemoryWatch(None, Settings([str(file)], 0.5, limits=False), pytest.fail)  # type: ignore[arg-type]
+    watch.look()
+    assert watch.pauses() == [pytest.approx(memory_watch.GRACE)]
+
+
 def test_who_is_to_look_at_nothing_is_never_due() -> None:
     watch = MemoryWatch(None, Settings(["/proc/meminfo"], 1.0, limits=False), pytest.fail)  # type: ignore[arg-type]
     watch.look()

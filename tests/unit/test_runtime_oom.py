@@ -79,7 +79,7 @@ def test_what_is_told_of_memory_is_of_the_group_with_the_smallest_limit(tmp_path
 
 
 def test_the_error_tells_what_is_known() -> None:
-    error = OutOfMemoryError.killed("f", 7, 0, 1_500_000, 64_000_000_000, 0, 0)
+    error = OutOfMemoryError.killed("kernel", "f", 7, 0, 1_500_000, 64_000_000_000, 0, 0)
     assert isinstance(error, MemoryError)
     assert str(error).startswith(
         "f(): worker process 7 was killed by the kernel, because memory ran out, while it ran the"
@@ -87,4 +87,9 @@ def test_the_error_tells_what_is_known() -> None:
     )
     assert (error.pid, error.peak, error.limit) == (7, 1_500_000, 64_000_000_000)
     assert (error.group_used, error.group_peak) == (None, None)
-    assert "(" not in str(OutOfMemoryError.killed("f", 7, 0, 0, 0, 0, 0)).partition("task")[2][:3]
+    assert (
+        "("
+        not in str(OutOfMemoryError.killed("kernel", "f", 7, 0, 0, 0, 0, 0)).partition("task")[2][
+            :3
+        ]
+    )

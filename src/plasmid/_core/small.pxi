@@ -127,6 +127,13 @@ cdef object decode_unavailable(const unsigned char *at, uint64_t size):
     return _exceptions.ActorUnavailableError.interrupted(serial, how)
 
 
+_KILLED_BY = {
+    _c.PM_CAUSE_MEMORY: "kernel",
+    _c.PM_CAUSE_SHORT: "session",
+    _c.PM_CAUSE_EXCESS: "limit",
+}
+
+
 cdef object decode_crash(
     const unsigned char *at, uint64_t size, uint64_t head=_c.PM_CRASH_BYTES
 ):
@@ -136,13 +143,11 @@ cdef object decode_crash(
     memcpy(&pid, at + 1, 8)
     memcpy(&how, at + 9, sizeof(how))
     name = PyBytes_FromStringAndSize(<const char *>at + head, size - head).decode(errors="replace")
-    sizes = (how.used, how.peak, how.limit, how.group_used, how.group_peak)
-    if how.cause == _c.PM_CAUSE_MEMORY:
-        return _exceptions.OutOfMemoryError.killed(name, pid, *sizes)
-    if how.cause == _c.PM_CAUSE_SHORT:
-        return _exceptions.OutOfMemoryError.gave_way(name, pid, *sizes)
-    if how.cause == _c.PM_CAUSE_EXCESS:
-        return _exceptions.OutOfMemoryError.exceeded(name, pid, *sizes)
+    by = _KILLED_BY.get(how.cause)
+    if by:
+        return _exceptions.OutOfMemoryError.killed(
+            by, name, pid, how.used, how.peak, how.limit, how.group_used, how.group_peak
+        )
     return _exceptions.WorkerCrashedError.died(
         name, pid, None if how.cause == _c.PM_CAUSE_UNKNOWN else how.cause
     )

@@ -8,6 +8,7 @@ Who imports what decides how fast each is up, so every file belongs to certain p
 
 resources    driver    what this machine and its cgroup have; checks of `init()`'s sizes
 oom          keeper    which deaths are the kernel's doing because memory ran out
+counters     keeper    numbers in files of the kernel
 memory_watch keeper    which task gives way before memory runs out
 trimming     keeper    gives free memory of the store back when nobody uses it
 session      driver    makes the arena, the sockets, the command lines, and starts the keeper

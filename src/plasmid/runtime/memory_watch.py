@@ -18,6 +18,7 @@ import sys
 import time
 
 from plasmid._core import core
+from plasmid.runtime.counters import read_number, read_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ SOONEST, LATEST = 0.05, 10.0
 
 GRACE = 0.5
 """Seconds after the end of one that was killed, before another may be: the kernel counts what came
-free a little later, and what ran beside it may have waited for that."""
+free a little later, and what ran beside it may have waited for that. And until the next look, when
+nobody's end would help."""
 
 WORTH = 32 << 20
 """Bytes: a process that uses less is not killed, as that would not help."""
@@ -143,16 +145,18 @@ class MemoryWatch:
         if not self._settings.wanted or (self._due is not None and time.monotonic() < self._due):
             return
         runners = core.runners(self._arena)
-        self._killed = {key: how for key, how in self._killed.items() if key in _keys(runners)}
+        alive = set(map(_key, runners))
+        self._killed = {key: how for key, how in self._killed.items() if key in alive}
         if not runners:
             self._due = None
             return
         left = self._left()
         if self._settings.limits:
             left = min(left, self._hold_to_limits(runners))
-        if left <= 0 and not self._killed:
-            self._make_room(runners)
-        self._due = time.monotonic() + min(max(left / self._fastest, SOONEST), LATEST)
+        pause = min(max(left / self._fastest, SOONEST), LATEST)
+        if left <= 0 and not self._killed and not self._make_room(runners):
+            pause = GRACE
+        self._due = time.monotonic() + pause
 
     def explain(self, slot: int, epoch: int) -> tuple[int, tuple[int, int, int, int, int]] | None:
         """Why we killed that client, if we did, and what is known of it: see Arena.sweep()."""
@@ -180,7 +184,8 @@ class MemoryWatch:
                     self._end(runner, core.CAUSE_EXCESS, (used, peak, runner.memory, 0, 0))
         return left
 
-    def _make_room(self, runners: Sequence[core.Runner]) -> None:
+    def _make_room(self, runners: Sequence[core.Runner]) -> bool:
+        """Kill one, if that helps."""
         memory = {runner: process_memory(runner.pid) for runner in runners}
         victim = choose([(runner, memory[runner][0]) for runner in runners])
         if victim:
@@ -193,6 +198,7 @@ class MemoryWatch:
                 file=sys.stderr,
                 flush=True,
             )
+        return victim is not None
 
     def _end(self, runner: core.Runner, cause: int, memory: tuple[int, int, int, int, int]) -> None:
         self._killed[_key(runner)] = (cause, memory)
@@ -201,10 +207,6 @@ class MemoryWatch:
 
 def _key(runner: core.Runner) -> tuple[int, int]:
     return runner.slot, runner.epoch
-
-
-def _keys(runners: Sequence[core.Runner]) -> set[tuple[int, int]]:
-    return set(map(_key, runners))
 
 
 def choose(candidates: Sequence[tuple[core.Runner, int]]) -> core.Runner | None:
@@ -243,26 +245,3 @@ def memory_in_use(source: str) -> tuple[int, int]:
             (cached,) = read_values(f"{source}/memory.stat", idle)
             return most, max(0, read_number(f"{source}/{use}") - cached)
     return 0, 0
-
-
-def read_number(path: str) -> int:
-    """The number that a file consists of; 0 if it is another, or there is none."""
-    try:
-        with open(path, "rb") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def read_values(path: str, *names: bytes) -> list[int]:
-    """The numbers behind these words at the beginnings of a file's lines, 0 where there is none."""
-    found = dict.fromkeys(names, 0)
-    try:
-        with open(path, "rb") as file:
-            for line in file:
-                name, *rest = line.split(None, 2)
-                if name in found:
-                    found[name] = int(rest[0])
-    except (OSError, ValueError, IndexError):
-        pass
-    return list(found.values())

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+from plasmid.runtime.counters import read_values
+
 NOT_KNOWN = (0, 0, 0, 0, 0)
 
 TOGETHER = 1.0
@@ -41,15 +43,8 @@ class OomKills:
         return True
 
     def _count(self) -> int:
-        try:
-            with open(self._path, "rb") as file:
-                for line in file:
-                    name, _, count = line.partition(b" ")
-                    if name == b"oom_kill":
-                        return int(count)
-        except (OSError, ValueError):
-            pass
-        return 0
+        (count,) = read_values(self._path, b"oom_kill")
+        return count
 
 
 def memory_use() -> tuple[int, int, int]:
