@@ -61,7 +61,9 @@ static int create(pm_arena *a, uint64_t size, pm_ref *out)
         int rc = pm_create(a, PM_WAIT, size, NULL, 0, out);
         if (rc == PM_EAGAIN)
             continue;
-        if (rc != PM_EFULL || pm_a64_load(&a->h->lined) || pm_spill(a, size, &freed) || !freed)
+        /* the hint is fresh: pm_create() has looked */
+        bool others_first = size >= PM_IN_LINE && pm_a64_load(&a->h->lined);
+        if (rc != PM_EFULL || others_first || pm_spill(a, size, &freed) || !freed)
             return rc;
     }
 }

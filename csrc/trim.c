@@ -27,10 +27,10 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Others have made blocks since it began, or wait for room to. */
-static bool is_disturbed(const pm_arena *a, const trimming *t)
+/* Under the lock: others have made blocks since it began, or wait for room to. */
+static bool is_disturbed(pm_arena *a, const trimming *t)
 {
-    return pm_a64_load(&a->h->clock) != t->clock || pm_a64_load(&a->h->lined);
+    return pm_a64_load(&a->h->clock) != t->clock || pm__first_in_line(a);
 }
 
 /* A piece of the longest free run, as a pending object of ours. PM_ENOTFOUND: no run is worth it, there
