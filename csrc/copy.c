@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "os.h"
+#include "warm.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -12,18 +13,8 @@
 enum {
     SMALL = 4 * PM_CHUNK, /* below this the pages' state is not worth asking */
     STREAMING = 8 << 20,  /* above this the bytes would only wash the cache */
+    STRIDE = 16, /* chunks filled at a time: those behind may have come to exist meanwhile */
 };
-
-static bool bit(const _Atomic uint64_t *words, uint64_t i)
-{
-    return atomic_load_explicit(&words[i / 64], memory_order_relaxed) >> (i % 64) & 1;
-}
-
-static void set_bit(_Atomic uint64_t *words, uint64_t i)
-{
-    if (!bit(words, i))
-        atomic_fetch_or_explicit(&words[i / 64], UINT64_C(1) << (i % 64), memory_order_relaxed);
-}
 
 #if defined(__x86_64__)
 /* Stores that bypass the cache. to is 64-byte aligned by the caller; from need not be. */
@@ -64,8 +55,8 @@ static void copy_mapped(char *to, const char *from, uint64_t len, bool streaming
 /* The end of the run of chunks, from `chunk` on, whose pages all exist or all may not. */
 static uint64_t run_end(const pm_arena *a, uint64_t chunk, uint64_t last)
 {
-    bool present = bit((const _Atomic uint64_t *)a->present, chunk);
-    while (++chunk <= last && bit((const _Atomic uint64_t *)a->present, chunk) == present)
+    bool present = pm__is_present(a, chunk);
+    while (++chunk <= last && pm__is_present(a, chunk) == present)
         ;
     return chunk;
 }
@@ -73,9 +64,9 @@ static uint64_t run_end(const pm_arena *a, uint64_t chunk, uint64_t last)
 static void map_chunks(pm_arena *a, uint64_t from, uint64_t to)
 {
     for (uint64_t c = from; c < to; c++) {
-        if (!bit(a->mapped, c)) {
+        if (!pm__bit(a->mapped, c)) {
             (void)*(volatile char *)(a->map.base + a->h->heap + c * PM_CHUNK);
-            set_bit(a->mapped, c);
+            pm__set_bit(a->mapped, c);
         }
     }
 }
@@ -83,7 +74,7 @@ static void map_chunks(pm_arena *a, uint64_t from, uint64_t to)
 bool pm__map_in(pm_arena *a, uint64_t off, uint64_t len)
 {
     uint64_t at = off - a->h->heap, first = at / PM_CHUNK, last = (at + len - 1) / PM_CHUNK;
-    if (!bit((const _Atomic uint64_t *)a->present, first) || run_end(a, first, last) <= last)
+    if (!pm__is_present(a, first) || run_end(a, first, last) <= last)
         return false;
     map_chunks(a, first, last + 1);
     return true;
@@ -97,19 +88,25 @@ int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
         return PM_OK;
     }
     uint64_t at = off - a->h->heap, end = at + len, last = (end - 1) / PM_CHUNK;
+    bool fresh = false;
     while (at < end) {
         uint64_t chunk = at / PM_CHUNK, next = run_end(a, chunk, last);
+        bool exists = pm__is_present(a, chunk) || !pm__os_is_file(a->fd, a->file);
+        if (!exists && next > chunk + STRIDE)
+            next = chunk + STRIDE;
         uint64_t stop = next * PM_CHUNK < end ? next * PM_CHUNK : end;
-        if (bit((const _Atomic uint64_t *)a->present, chunk) || !pm__os_is_file(a->fd, a->file)) {
+        if (exists) {
             map_chunks(a, chunk, next);
             copy_mapped(a->map.base + a->h->heap + at, from, stop - at, len >= STREAMING);
         } else {
+            if (!fresh)
+                pm__warm_from(a, end, len);
+            fresh = true;
             int rc = pm__os_pwrite(a->fd, from, stop - at, a->h->heap + at);
             if (rc)
                 return rc;
-            for (uint64_t c = (at + PM_CHUNK - 1) / PM_CHUNK; (c + 1) * PM_CHUNK <= stop; c++)
-                /* written whole, so every page of it exists */
-                set_bit((_Atomic uint64_t *)a->present, c);
+            /* written whole, so every page of it exists */
+            pm__set_present(a, (at + PM_CHUNK - 1) / PM_CHUNK, stop / PM_CHUNK);
         }
         from += stop - at;
         at = stop;

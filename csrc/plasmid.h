@@ -32,6 +32,7 @@
 #include "spill.h"
 #include "survey.h"
 #include "trim.h"
+#include "warm.h"
 #include "window.h"
 
 /* A fresh session's arena, with this process as its driver. disk_bytes: that may be spilled, to the file

@@ -18,7 +18,7 @@ C_LAYERS = [
     "err atomic off crash",
     "os",
     "lock",
-    "heap layout arena copy disk window client",
+    "heap layout arena warm copy disk window client",
     "pool directory resource queue mailbox events lineage",
     "settle reserve object recipe wait spill prefetch trim room relay stream task load actor "
     "cancel group",

@@ -1,37 +1,7 @@
 /* test_trim.c - memory of the store that nobody uses goes back to the machine. */
-#include <sys/stat.h>
-
-#include "tasks.h"
+#include "filled.h"
 
 enum { HEAP = 16 << 20, BIG = 5 << 18, COUNT = 4, DISK = 64 << 20 };
-
-static uint64_t backed(const world *w)
-{
-    struct stat st;
-    CHECK(fstat(w->a->fd, &st) == 0);
-    return (uint64_t)st.st_blocks * 512;
-}
-
-static pm_ref put_filled(const world *w, uint64_t size, int byte)
-{
-    pm_ref ref;
-    char *data = malloc(size);
-    memset(data, byte, size);
-    DO(pm_create(w->a, PM_WAIT, size, NULL, 0, &ref));
-    DO(pm_write(w->a, ref.slot, 0, data, size));
-    DO(pm_seal(w->a, PM_WAIT, ref.slot, false));
-    free(data);
-    return ref;
-}
-
-static void is_filled(const world *w, pm_ref ref, uint64_t size, int byte)
-{
-    pm_view v;
-    DO(pm_look(w->a, ref.slot, &v));
-    CHECK(v.size == size);
-    for (uint64_t i = 0; i < size; i++)
-        CHECK(((const unsigned char *)v.data)[i] == byte);
-}
 
 /* Every other of them goes, so that what is free lies between what is not. */
 static void put_and_drop(const world *w, pm_ref refs[COUNT])

@@ -902,6 +902,21 @@ cdef class Arena:
         return given
 
     @property
+    def is_cold(self):
+        """Whether a large object has met memory that the machine had not given yet, and warm() has
+        something to do."""
+        return _c.pm_a64_load(&self.live().h.warm_from) != 0
+
+    def warm(self):
+        """Have the machine give some of the memory that the next large objects will take, up to 16
+        MB in some 5 ms. Bytes; 0 when there is enough. Others put meanwhile."""
+        cdef _c.pm_arena *a = self.live()
+        cdef uint64_t made
+        with nogil:
+            made = _c.pm_warm(a)
+        return made
+
+    @property
     def serializers(self):
         """How often count_serializers() was called in this session."""
         return _c.pm_a64_load(&self.live().h.serializers)

@@ -119,6 +119,7 @@ cdef extern from "plasmid.h" nogil:
         pm_a64 expiry
         pm_a64 clock
         pm_a64 loose
+        pm_a64 warm_from
         pm_a64 serializers
 
     ctypedef struct pm_entry_shm:
@@ -568,6 +569,7 @@ cdef extern from "plasmid.h" nogil:
     int pm_sweep(pm_arena *a, uint64_t slot, uint64_t epoch, const pm_death *how)
 
     int pm_trim(pm_arena *a, uint64_t keep, uint64_t *given)
+    uint64_t pm_warm(pm_arena *a)
     int pm_check(pm_arena *a, char *why, size_t length)
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     int pm_dump(pm_arena *a, uint64_t most, char **text)

@@ -5,11 +5,12 @@ Everything it knows is in the arena or comes from the kernel, so killing it lose
 successor opens pidfds from the client table, sweeps the dead, wakes all sleepers. What died with it
 is the exit status of processes that it had adopted; their `cause` is then unknown.
 
-One thread, one poll loop, no timer unless an attempt has failed and waits for the next, or tasks
-run that may come to need more memory than there is. It is on nobody's path: put, get and tasks on
-existing workers go on while it is stopped or dead.
+One thread, one poll loop, no timer unless an attempt has failed and waits for the next, tasks run
+that may come to need more memory than there is, or memory waits to be made or given back. It is on
+nobody's path: put, get and tasks on existing workers go on while it is stopped or dead.
 
-    bell       eventfd in the arena's care: workers are wanted, a client has come, a death was seen
+    bell       eventfd in the arena's care: workers are wanted, a client has come, a death was seen,
+               a large put has met memory that does not exist
     listener   programs that join the session
     SIGCHLD    a worker or the nursery has ended or was stopped. Workers are forked twice, so the
                kernel gives them to the nearest subreaper, this process, which alone can learn how
@@ -43,6 +44,7 @@ from plasmid.runtime.limits import most_workers, utmost_workers
 from plasmid.runtime.memory_watch import MemoryWatch, Settings
 from plasmid.runtime.oom import NOT_KNOWN, OomKills, memory_use
 from plasmid.runtime.trimming import Trimmer
+from plasmid.runtime.warming import Warmer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +147,8 @@ class Keeper:
         self._oom_kills = oom_kills
         self._trimmer = Trimmer(arena)
         self._memory = MemoryWatch(arena, memory, lambda runner: self._kill(*runner[:3]))
-        self._timed = (self._stall, self._memory, self._trimmer)
+        self._warmer = Warmer(arena, self._memory.left)
+        self._timed = (self._stall, self._memory, self._trimmer, self._warmer)
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
 
@@ -166,6 +169,7 @@ class Keeper:
             self._expire()
             self._memory.look()
             self._trimmer.look()
+            self._warmer.look()
             for fd, _ in self._poll.poll(self._timeout()):
                 handler = self._handlers.get(fd)
                 if handler:  # an earlier one of this round may have closed it
