@@ -391,6 +391,9 @@ class Guard:
     def failed(self) -> bool: ...
     def stop(self) -> None: ...
 
+def gather(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[ObjectRef], list[int | str], bool]: ...
 def submit(
     arena: Arena,
     function: ObjectRef,

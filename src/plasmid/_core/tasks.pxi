@@ -8,6 +8,37 @@ cdef extern from "Python.h":
     int PyErr_SetInterruptEx(int number) nogil
 
 
+cdef bint _is_plain(object value):
+    """Whether it is of a type that pickles alike in every process."""
+    cdef type kind = type(value)
+    return (
+        kind is int or kind is str or kind is float or value is None or kind is bool or kind is bytes
+    )
+
+
+def gather(tuple args not None, dict kwargs not None):
+    """(references, where each belongs, whether all others are plain) of what stands directly among
+    arguments. Where: an index of args or a name of kwargs. Plain: int, float, bool, str, bytes of
+    no subclass, and None, which pickle alike in every process."""
+    cdef bint plain = True
+    cdef Py_ssize_t index
+    refs, where = [], []
+    for index in range(len(args)):
+        value = args[index]
+        if type(value) is ObjectRef:
+            refs.append(value)
+            where.append(index)
+        elif not _is_plain(value):
+            plain = False
+    for name, value in kwargs.items():
+        if type(value) is ObjectRef:
+            refs.append(value)
+            where.append(name)
+        elif not _is_plain(value):
+            plain = False
+    return refs, where, plain
+
+
 cdef class _Packed:
     """Scratch arrays of one submit."""
     cdef _c.pm_task_argument *args

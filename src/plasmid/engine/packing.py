@@ -20,8 +20,8 @@ from plasmid.engine import inplace, sites
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any], tuple[int | str, ...], Any]
 
-# Exact types that pickle alike in every process.
-_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+_NOTHING = pickle.dumps(((), {}, (), None), 5)
+"""The arguments of a task that has none."""
 
 
 class _Gather:
@@ -127,6 +127,9 @@ class Packed:
         self.waits = waits
 
 
+_PACKED_NOTHING = Packed(_NOTHING, None, (), 0)
+
+
 def pack_arguments(
     arena: core.Arena,
     args: tuple[Any, ...],
@@ -136,28 +139,14 @@ def pack_arguments(
 ) -> Packed:
     """`is_plain`: `extra` is made of values that pickle alike in every process. Raises TypeError
     naming what cannot be pickled, ObjectStoreFullError."""
-    refs: list[core.ObjectRef] = []
-    where: list[int | str] = []
-    plain = is_plain or extra is None
-    for index, value in enumerate(args):
-        kind = type(value)
-        if kind is core.ObjectRef:
-            refs.append(value)
-            where.append(index)
-        elif kind not in _PLAIN:
-            plain = False
-    for name, value in kwargs.items():
-        kind = type(value)
-        if kind is core.ObjectRef:
-            refs.append(value)
-            where.append(name)
-        elif kind not in _PLAIN:
-            plain = False
+    if extra is None and not args and not kwargs:
+        return _PACKED_NOTHING
+    refs, where, plain = core.gather(args, kwargs)
     if refs:
         args = tuple(None if type(value) is core.ObjectRef else value for value in args)
         kwargs = {k: None if type(v) is core.ObjectRef else v for k, v in kwargs.items()}
     whole = (args, kwargs, tuple(where), extra)
-    if plain:
+    if plain and (is_plain or extra is None):
         payload = pickle.dumps(whole, 5)
         if len(payload) <= core.TASK_INLINE_BYTES:
             return Packed(payload, None, refs, len(refs))
@@ -190,6 +179,8 @@ def _plan_arguments(whole: Arguments) -> serialize.Plan:
 def unpack_arguments(task: core.Running) -> Arguments:
     """What `pack_arguments` packed, references not yet filled in."""
     packed = task.packed()
+    if packed == _NOTHING:
+        return (), {}, (), None
     if not isinstance(packed, bytes):
         return packed  # type: ignore[no-any-return]
     if packed.startswith(b"\x80"):
