@@ -8,12 +8,12 @@ cdef extern from "Python.h":
     int PyErr_SetInterruptEx(int number) nogil
 
 
-cdef bint _is_plain(object value):
+cdef bint _is_plain(object value) noexcept:
     """Whether it is of a type that pickles alike in every process."""
     cdef type kind = type(value)
-    return (
-        kind is int or kind is str or kind is float or value is None or kind is bool or kind is bytes
-    )
+    if kind is int or kind is str or kind is float:
+        return True
+    return value is None or kind is bool or kind is bytes
 
 
 def gather(tuple args not None, dict kwargs not None):
