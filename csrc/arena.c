@@ -125,6 +125,19 @@ static int open_maps(pm_arena *a, uint64_t size)
     return PM_OK;
 }
 
+/* A kernel that refuses has small pages. */
+static void ask_for_huge_pages(const pm_arena *a)
+{
+    madvise(a->map.base + a->h->heap, a->h->heap_bytes, MADV_HUGEPAGE);
+    madvise(a->readable, a->readable_bytes, MADV_HUGEPAGE);
+}
+
+void pm_huge_pages(pm_arena *a)
+{
+    pm_a64_store(&a->h->huge, 1);
+    ask_for_huge_pages(a);
+}
+
 static int open_rest(pm_arena *a)
 {
     point(a);
@@ -132,6 +145,8 @@ static int open_rest(pm_arena *a)
     if (rc)
         return rc;
     a->readable_bytes = a->h->heap_bytes;
+    if (pm_a64_load(&a->h->huge))
+        ask_for_huge_pages(a);
     a->local = (pm_local *)private_table(a->h->entries.capacity * sizeof(pm_local));
     a->mapped = (_Atomic uint64_t *)private_table(mapped_bytes(a->h));
     a->pid = getpid();

@@ -88,26 +88,26 @@ int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
         return PM_OK;
     }
     uint64_t at = off - a->h->heap, end = at + len, last = (end - 1) / PM_CHUNK;
-    bool fresh = false;
+    bool fresh = false, by_fault = pm_a64_load(&a->h->huge);
     while (at < end) {
         uint64_t chunk = at / PM_CHUNK, next = run_end(a, chunk, last);
-        bool exists = pm__is_present(a, chunk) || !pm__os_is_file(a->fd, a->file);
+        bool exists = pm__is_present(a, chunk);
+        if (!exists && !fresh)
+            pm__warm_from(a, end, len);
+        fresh = fresh || !exists;
         if (!exists && next > chunk + STRIDE)
             next = chunk + STRIDE;
         uint64_t stop = next * PM_CHUNK < end ? next * PM_CHUNK : end;
-        if (exists) {
+        if (exists || by_fault || !pm__os_is_file(a->fd, a->file)) {
             map_chunks(a, chunk, next);
             copy_mapped(a->map.base + a->h->heap + at, from, stop - at, len >= STREAMING);
         } else {
-            if (!fresh)
-                pm__warm_from(a, end, len);
-            fresh = true;
             int rc = pm__os_pwrite(a->fd, from, stop - at, a->h->heap + at);
             if (rc)
                 return rc;
-            /* written whole, so every page of it exists */
-            pm__set_present(a, (at + PM_CHUNK - 1) / PM_CHUNK, stop / PM_CHUNK);
         }
+        if (!exists) /* what is written whole has all its pages */
+            pm__set_present(a, (at + PM_CHUNK - 1) / PM_CHUNK, stop / PM_CHUNK);
         from += stop - at;
         at = stop;
     }

@@ -397,6 +397,8 @@ typedef struct {
     pm_a64 trimming;  /* [A] ns: until then what is free is about to be, and nothing is spilled */
     pm_a64 loose;     /* [A] 1: much has been given back since the keeper last trimmed (trim.h) */
     pm_a64 warm_from; /* [A] of the heap: where pages should be made ahead (warm.h); 0: nowhere */
+    pm_a64
+        huge; /* [A] 1: of huge pages, where the machine has some; written before others attach */
     pm_a64 unwatched; /* [A] 1: the keeper looks at no memory until a task is taken (load.h) */
     pm_a64 failed;    /* [A] 1: no worker can be started; `failure` says why, written before */
     char failure[PM_FAILURE];

@@ -48,6 +48,24 @@ TEST(nothing_is_made_behind_the_heap)
     pm_close(w.a);
 }
 
+/* Whether or not this machine gives any. */
+TEST(what_is_put_on_huge_pages_is_whole)
+{
+    world w = world_of(HEAP, 4);
+    pm_huge_pages(w.a);
+    pm_ref first = put_filled(&w, BIG, 1);
+    warm_all(&w);
+    pm_ref second = put_filled(&w, BIG + 4097, 2);
+    uint64_t given, before = backed(&w);
+    drop(&w, first);
+    DO(pm_trim(w.a, 0, &given));
+    CHECK(backed(&w) + BIG / 2 < before);
+    pm_ref third = put_filled(&w, BIG, 3);
+    is_filled(&w, second, BIG + 4097, 2);
+    is_filled(&w, third, BIG, 3);
+    pm_close(w.a);
+}
+
 static void warm_on(world *w)
 {
     for (;;)

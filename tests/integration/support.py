@@ -165,3 +165,14 @@ def nothing_left(unless: Callable[[], bool]) -> Iterator[None]:
     until(lambda: processes() <= started, f"processes are left: {processes() - started}")
     assert files() <= made, "files are left"
     assert mappings() == mapped, "shared memory is still mapped"
+
+
+def backed() -> int:
+    """Bytes of memory that the arena has."""
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{entry}").startswith("/memfd:plasmid"):
+                return os.fstat(int(entry)).st_blocks * 512
+        except OSError:
+            continue
+    raise AssertionError("there is no arena")

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
 import pytest
-from support import until
+from support import backed, until
 
 import plasmid
 
 MB = 1 << 20
 STORE = 512 * MB
-
-
-def backed() -> int:
-    """Bytes of memory that the arena has."""
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{entry}").startswith("/memfd:plasmid"):
-                return os.fstat(int(entry)).st_blocks * 512
-        except OSError:
-            continue
-    raise AssertionError("there is no arena")
 
 
 @plasmid.remote

@@ -135,6 +135,11 @@ cdef class Arena:
         descriptor."""
         check(_c.pm_disk_use(self.live(), fd), "keep the spill file")
 
+    def use_huge_pages(self):
+        """Have objects on huge pages, where the machine gives them to shared memory. Once, before
+        anybody joins."""
+        _c.pm_huge_pages(self.live())
+
     @property
     def slot(self):
         return self._a.slot

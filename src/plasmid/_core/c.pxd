@@ -353,6 +353,7 @@ cdef extern from "plasmid.h" nogil:
         pm_ref *out,
     )
     int pm_disk_use(pm_arena *a, int fd)
+    void pm_huge_pages(pm_arena *a)
     bint pm_tell_of_spilling(pm_arena *a)
     int pm_await_back(pm_arena *a, uint64_t slot)
     uint64_t pm_away_bytes(const pm_arena *a, uint64_t slot)

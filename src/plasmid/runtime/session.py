@@ -15,6 +15,7 @@ import plasmid
 from plasmid._core import core
 from plasmid.exceptions import ResourceLimitError
 from plasmid.runtime import aliases, breakpoints, handover, memory_watch, resources, trimming
+from plasmid.runtime.huge_pages import huge_pages
 from plasmid.runtime.imports import import_path, python_version
 from plasmid.runtime.keeper import start_time
 from plasmid.runtime.lifeline import Lifeline
@@ -66,6 +67,8 @@ class Session:
             spill = spill_file(spill_folder)
             self.arena = create(self.object_store_memory, self.num_cpus, others, spill)
             undo.callback(self.arena.leave)
+            if huge_pages():
+                self.arena.use_huge_pages()
             bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, bell)
             self.arena.set_bell(bell)
