@@ -88,13 +88,12 @@ int pm__copy_in(pm_arena *a, uint64_t off, const void *data, uint64_t len)
         return PM_OK;
     }
     uint64_t at = off - a->h->heap, end = at + len, last = (end - 1) / PM_CHUNK;
-    bool fresh = false, by_fault = pm_a64_load(&a->h->huge);
+    bool asked = false, by_fault = pm_a64_load(&a->h->huge);
     while (at < end) {
         uint64_t chunk = at / PM_CHUNK, next = run_end(a, chunk, last);
         bool exists = pm__is_present(a, chunk);
-        if (!exists && !fresh)
-            pm__warm_from(a, end, len);
-        fresh = fresh || !exists;
+        if (!exists && !asked)
+            asked = pm__warm_from(a, end, (next - chunk) * PM_CHUNK);
         if (!exists && next > chunk + STRIDE)
             next = chunk + STRIDE;
         uint64_t stop = next * PM_CHUNK < end ? next * PM_CHUNK : end;

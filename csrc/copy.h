@@ -5,7 +5,8 @@
  *   the same, huge                faulted in, 2 MB at a time (5 to 7 GB/s with the copy)
  *   pages not mapped here yet     one read per 64 KiB maps them writable, 16 at a time, then as below (0.28 us a page
  *                                 against 1.7)
- *   pages mapped                  memcpy, or non-temporal stores above the cache's size (15 GB/s against 9) */
+ *   pages mapped                  memcpy, or non-temporal stores above the size of the cache (13 GB/s against 9), by one
+ *                                 thread: one core fills what the memory takes, with two it is 13.4 */
 #ifndef PM_COPY_H
 #define PM_COPY_H
 

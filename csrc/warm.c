@@ -12,8 +12,8 @@
 
 enum { STEP = 32 }; /* chunks between two looks whether others were faster */
 
-/* From LARGE bytes on it is worth a wake-up. */
-static const uint64_t LARGE = 16 << 20, PIECE = 16 << 20, FURTHEST = 256 << 20;
+/* From LARGE bytes on it is worth a wake-up. What is less is left over from others' blocks, or small. */
+static const uint64_t LARGE = 8 << 20, PIECE = 16 << 20, FURTHEST = 256 << 20;
 
 void pm__set_present(pm_arena *a, uint64_t from, uint64_t to)
 {
@@ -21,12 +21,13 @@ void pm__set_present(pm_arena *a, uint64_t from, uint64_t to)
         pm__set_bit((_Atomic uint64_t *)a->present, c);
 }
 
-void pm__warm_from(pm_arena *a, uint64_t end, uint64_t len)
+bool pm__warm_from(pm_arena *a, uint64_t end, uint64_t fresh)
 {
-    if (len < LARGE)
-        return;
+    if (fresh < LARGE)
+        return false;
     pm_a64_store(&a->h->warm_from, end);
     pm__os_eventfd_ring(a->bell);
+    return true;
 }
 
 /* At most this much ahead: what a few large puts take, and never most of the store. */

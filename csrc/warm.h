@@ -29,9 +29,9 @@ static inline bool pm__is_present(const pm_arena *a, uint64_t chunk)
 }
 void pm__set_present(pm_arena *a, uint64_t from, uint64_t to);
 
-/* A copy of `len` bytes that ends at `end`, of the heap, fills pages that do not exist. Rings the keeper if
- * it is worth it. */
-void pm__warm_from(pm_arena *a, uint64_t end, uint64_t len);
+/* A copy that ends at `end`, of the heap, is about to fill `fresh` bytes in a row that do not exist. Whether
+ * they are enough to have the keeper go on from there; then it is rung. */
+bool pm__warm_from(pm_arena *a, uint64_t end, uint64_t fresh);
 
 /* By the keeper, again and again: make some of the pages that are to be expected to be needed next, up to
  * 16 MB in some 5 ms. How many bytes; 0 when there is nothing to do, or this kernel (before Linux 5.14)

@@ -1,7 +1,7 @@
 /* test_warm.c - memory that the next large objects will want exists before they come. */
 #include "filled.h"
 
-enum { HEAP = 128 << 20, AHEAD = HEAP / 4, BIG = 20 << 20, SMALL = 8 << 20 };
+enum { HEAP = 128 << 20, AHEAD = HEAP / 4, BIG = 20 << 20, SMALL = 7 << 20 };
 
 static uint64_t warm_all(const world *w)
 {

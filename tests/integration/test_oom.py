@@ -122,3 +122,26 @@ def test_the_kernel_itself_kills_and_is_named(group: Path) -> None:
 def test_who_grows_slowly_gives_way_before_that(group: Path) -> None:
     out, _ = run_program(DEVOURS, str(group), "0.8", "1", "0.01")
     assert out == f"False {LIMIT} True\nTrue False\nwell\n"
+
+
+TIGHT = """
+import os, sys
+group, limit = sys.argv[1:]
+with open(group + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+import numpy as np
+import plasmid
+try:
+    plasmid.init(object_store_memory=int(limit) + 4096)
+except plasmid.exceptions.ResourceLimitError as error:
+    print("control group" in str(error), plasmid.is_initialized())
+plasmid.init(num_cpus=1, object_store_memory=int(limit) // 4)
+refs = [plasmid.put(np.full(20 << 20, n, np.uint8)) for n in range(20)]
+print([int(plasmid.get(ref).sum()) // (20 << 20) for ref in refs] == list(range(20)))
+plasmid.shutdown()
+"""
+
+
+def test_a_store_beyond_the_groups_limit_is_refused_and_one_within_works(group: Path) -> None:
+    out, _ = run_program(TIGHT, str(group), str(LIMIT))
+    assert out == "True False\nTrue\n"
