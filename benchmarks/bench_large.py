@@ -2,6 +2,7 @@
 
 plasmid, ray  `get` of 100 MB and 1 GB; `put` of 100 MB, warm: into memory that an object just
               left; fresh: into memory that no object ever used
+huge          the fresh put with PLASMID_HUGE_PAGES=1, where the machine gives shared memory some
 copyto        the floor of a warm put: `numpy.copyto` between two arrays used before
 fault         the floor of a fresh put: `numpy.copyto` into a new shared mapping, page by page
 
@@ -11,10 +12,14 @@ A put is in GB/s of the array's bytes. What is put is in memory already in every
 from __future__ import annotations
 
 import mmap
+import os
 import time
+import warnings
 
 import numpy as np
 from common import emit, main, peers, session, timings
+
+from plasmid.runtime.huge_pages import huge_pages
 
 MB = 10**6
 SIZE = 100 * MB
@@ -60,6 +65,15 @@ def store(name: str) -> None:
     put_fresh(name)
 
 
+def huge() -> None:
+    os.environ["PLASMID_HUGE_PAGES"] = "1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gives = huge_pages()
+    if gives:
+        put_fresh("plasmid")
+
+
 def copyto() -> None:
     array, target = source(), source()
     emit("put_warm", speeds(timings(lambda: np.copyto(target, array), ROUNDS, warm_up=2)), "GB/s")
@@ -78,7 +92,7 @@ def fault() -> None:
     emit("put_fresh", speeds(found), "GB/s")
 
 
-CONTENDERS = {**peers(store), "copyto": copyto, "fault": fault}
+CONTENDERS = {**peers(store), "huge": huge, "copyto": copyto, "fault": fault}
 
 if __name__ == "__main__":
     main(CONTENDERS)
