@@ -70,7 +70,7 @@ def shared(library: Any, few: bool) -> None:
     import numpy as np
 
     array = library.put(np.zeros(100_000_000 // 8))
-    first = library.remote(lambda values: values[0])
+    first = library.remote(lambda values: float(values[0]))  # of no type that takes time itself
     library.get([first.remote(array) for _ in range(10)])
     small = library.put([0.0])
 

@@ -17,6 +17,7 @@ cdef enum:
     TAG_FLOAT = 0x05
     TAG_STR = 0x06
     TAG_BYTES = 0x07
+    TAG_SCALAR = 0x08  # of numpy: the code of its dtype, then its bytes
     TAG_ERROR = 0x0E  # an exception as text: class name, NUL, message; always fits
     TAG_END = 0x10
 
@@ -62,7 +63,44 @@ cdef Py_ssize_t encode_small(object value, unsigned char *out, Py_ssize_t room) 
         out[0] = TAG_STR
         memcpy(out + 1, text, size)
         return size + 1
+    if getattr(kind, "__module__", None) == "numpy":
+        return encode_scalar(value, kind, out, room)
     return 0
+
+
+_SCALAR_CODES = "?bBhHiIlLqQefdFD"
+"""Of dtypes whose scalars are their bytes: no unit, no length, no object, no padding."""
+
+_scalars = {}
+"""Type of numpy -> its code, 0 for others; filled as they are met."""
+
+
+cdef Py_ssize_t encode_scalar(
+    object value, type kind, unsigned char *out, Py_ssize_t room
+) except -1:
+    code = _scalars.get(kind)
+    if code is None:
+        import numpy  # it is loaded: the value is of it
+
+        known = {numpy.dtype(each).type: ord(each) for each in _SCALAR_CODES}
+        code = _scalars[kind] = known.get(kind, 0)
+    if code == 0:
+        return 0
+    cdef bytes data = value.tobytes()
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    if size + 2 > room:
+        return 0
+    out[0] = TAG_SCALAR
+    out[1] = <unsigned char>code
+    memcpy(out + 2, PyBytes_AS_STRING(data), size)
+    return size + 2
+
+
+cdef object decode_scalar(const unsigned char *at, uint64_t size):
+    import numpy
+
+    data = PyBytes_FromStringAndSize(<const char *>at + 2, size - 2)
+    return numpy.frombuffer(data, chr(at[1]))[0]
 
 
 def encode(value):
@@ -92,6 +130,8 @@ cdef object decode_small(const unsigned char *at, uint64_t size):
         return PyFloat_FromDouble(real)
     if tag == TAG_STR:
         return PyUnicode_DecodeUTF8(<const char *>at + 1, size - 1, NULL)
+    if tag == TAG_SCALAR:
+        return decode_scalar(at, size)
     if tag == TAG_ERROR:
         return decode_error(at, size)
     if tag == _c.PM_TAG_CRASH:
