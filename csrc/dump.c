@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "disk.h"
 #include "settle.h"
 
 /* ---- numbers --------------------------------------------------------------------------------- */
@@ -32,6 +33,8 @@ static pm_stats stats_of(const pm_arena *a)
         .spilled_bytes = pm_a64_load(&h->spilled_bytes),
         .restores = pm_a64_load(&h->restores),
         .restored_bytes = pm_a64_load(&h->restored_bytes),
+        .watermark = pm__has_disk(a) ? pm__watermark(a) : 0,
+        .waits = pm_a64_load(&h->tickets),
         .disk_errno = pm_a64_load(&h->disk_errno),
         .ready = h->ready.v,
         .workers = h->workers.v,

@@ -130,7 +130,7 @@ int pm_create(pm_arena *a, pm_patience how, uint64_t size, const pm_ref *refs, u
  * for it (pm__spill_ahead). */
 static void make_room_ahead(pm_arena *a, const pm_entry_shm *e)
 {
-    uint64_t share = a->h->heap_bytes / 16, size = e->block.v ? e->size.v : 0;
+    uint64_t share = pm__watermark(a), size = e->block.v ? e->size.v : 0;
     uint64_t wanted = size < share ? share : size < 2 * share ? size : 2 * share;
     if (pm__heap_left(a) >= wanted || !pm__has_disk(a))
         return;

@@ -14,6 +14,7 @@ import pytest
 from support import STORE, Gate, run_program
 
 import plasmid
+from plasmid._private.internal_api import memory_summary
 from plasmid.exceptions import ObjectStoreFullError
 from plasmid.runtime import spilling
 
@@ -64,6 +65,7 @@ def test_results_wait_until_others_are_dropped() -> None:
     assert plasmid.wait([made], timeout=0.3) == ([], [made])
     del filled
     assert plasmid.get(made, timeout=60)[0] == 7
+    assert "had to wait for room" in memory_summary(stats_only=True)
 
 
 def test_a_loop_that_drops_as_it_goes_gets_more_than_fits() -> None:

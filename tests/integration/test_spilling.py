@@ -434,9 +434,10 @@ def test_a_line_says_that_it_has_begun_and_the_report_what_is_there(no_session: 
         refs = [plasmid.put(np.full({PART // 8}, n)) for n in range(20)]
         text = memory_summary()
         print("on disk" in text, "spilled" in text, " disk " in text)
+        print(f"from less than {{{STORE} // 16:,}} free bytes on" in text)
         """
     )
-    assert out == "False\nTrue True True\n"
+    assert out == "False\nTrue True True\nTrue\n"
     assert err.count("are spilled to") == 1
 
 

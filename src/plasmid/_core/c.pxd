@@ -294,6 +294,8 @@ cdef extern from "plasmid.h" nogil:
         uint64_t spilled_bytes
         uint64_t restores
         uint64_t restored_bytes
+        uint64_t watermark
+        uint64_t waits
         uint64_t disk_errno
         uint64_t ready
         uint64_t workers

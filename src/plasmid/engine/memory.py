@@ -33,7 +33,9 @@ def survey(arena: core.Arena, limit: int | None = None) -> dict[str, Any]:
     tasks); `largest_free_block`, and `fragmentation`, the share of free memory that is not in it.
     `spilled_objects` and their `spilled_bytes` are on disk alone; `disk_used_bytes` of `disk_bytes`
     are taken by these and by copies of objects that are back; `spills`, `restores` and their bytes
-    count from the beginning of the session.
+    count from the beginning of the session, as do `waits`, how often somebody had to wait for room.
+    Objects are spilled ahead of need while less than `watermark_bytes` are free, or what the next
+    of a size takes; 0: there is no disk.
 
     Takes the lock for a bounded time again and again: what changes meanwhile may be missing.
     """
@@ -71,6 +73,8 @@ def survey(arena: core.Arena, limit: int | None = None) -> dict[str, Any]:
             "spilled_bytes_ever": stats["spilled_bytes"],
             "restores": stats["restores"],
             "restored_bytes_ever": stats["restored_bytes"],
+            "watermark_bytes": stats["watermark"],
+            "waits": stats["waits"],
             "pending_tasks": stats["tasks"],
             "clients": stats["clients"],
         },
@@ -93,8 +97,9 @@ def summary(report: dict[str, Any]) -> str:
     spilled = (
         f"; on disk {totals['spilled_objects']:,} objects of {totals['spilled_bytes']:,} bytes, "
         f"{totals['spilled_bytes_ever']:,} bytes spilled and {totals['restored_bytes_ever']:,} "
-        "restored so far"
+        f"restored so far, from less than {totals['watermark_bytes']:,} free bytes on"
     )
+    waits = f"; {totals['waits']:,} times something had to wait for room"
     return (
         f"{totals['used_bytes']:,} of {totals['store_bytes']:,} bytes used: "
         f"{totals['object_bytes']:,} by {totals['objects']:,} objects, "
@@ -102,6 +107,7 @@ def summary(report: dict[str, Any]) -> str:
         f"{totals['spare_bytes']:,} spare beside small blocks; {totals['free_bytes']:,} free, the "
         f"largest block {totals['largest_free_block']:,}, fragmentation "
         f"{totals['fragmentation']:.0%}{spilled if totals['spills'] else ''}"
+        f"{waits if totals['waits'] else ''}"
     )
 
 
