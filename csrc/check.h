@@ -23,9 +23,8 @@ typedef struct {
     uint64_t disk_capacity, disk_used; /* bytes of the spill file */
     /* so far: copies written to it, objects brought back, and their bytes */
     uint64_t spills, spilled_bytes, restores, restored_bytes;
-    uint64_t
-        watermark;  /* objects are spilled ahead of need while less is free; 0: there is no disk */
-    uint64_t waits; /* times that somebody has stood in line for room */
+    uint64_t watermark;     /* objects go ahead of need while less is free; 0 = no disk */
+    uint64_t waits;         /* times that somebody has stood in line for room */
     uint64_t disk_errno;    /* why the latest write of a copy failed, 0 = it did not */
     uint64_t ready;         /* tasks in the queues */
     uint64_t workers, idle; /* attached; asleep for a task */

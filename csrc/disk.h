@@ -15,12 +15,6 @@
 /* The driver, once, before anybody joins: copies go to this file. The descriptor stays the caller's. */
 int pm_disk_use(pm_arena *a, int fd);
 
-/* Objects go ahead of need while so little of the heap is free, or what the next of a size takes. */
-static inline uint64_t pm__watermark(const pm_arena *a)
-{
-    return a->h->heap_bytes / 16;
-}
-
 static inline bool pm__has_disk(const pm_arena *a)
 {
     return pm_a64_load(&a->h->disk_fd) != 0;

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "disk.h"
+#include "object.h"
 #include "settle.h"
 
 /* ---- numbers --------------------------------------------------------------------------------- */

@@ -144,4 +144,10 @@ int pm_unkeep(pm_arena *a, pm_patience how, uint64_t slot, const unsigned char k
  * PM_ENOTFOUND: these were the last. */
 int pm_kept(pm_arena *a, pm_patience how, uint64_t *from, pm_ref *out, uint64_t *n);
 
+/* Objects go ahead of need while so little of the heap is free, or what the next of a size takes. */
+static inline uint64_t pm__watermark(const pm_arena *a)
+{
+    return a->h->heap_bytes / 16;
+}
+
 #endif

@@ -7,6 +7,7 @@
 #include "crash.h"
 #include "disk.h"
 #include "os.h"
+#include "warm.h"
 
 enum { PIECES = 256 };
 
@@ -78,8 +79,7 @@ static uint64_t backed(const pm_arena *a)
 static void punch(pm_arena *a, uint64_t block)
 {
     uint64_t at = block - a->h->heap, bytes = pm__heap_usable(&a->heap, block);
-    for (uint64_t c = at / PM_CHUNK; c * PM_CHUNK < at + bytes; c++)
-        atomic_fetch_and((_Atomic uint64_t *)&a->present[c / 64], ~(UINT64_C(1) << c % 64));
+    pm__set_absent(a, at / PM_CHUNK, (at + bytes + PM_CHUNK - 1) / PM_CHUNK);
     PM_CRASH(GIVING);
     if (pm__os_is_file(a->fd, a->file))
         fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)block, (off_t)bytes);

@@ -21,6 +21,12 @@ void pm__set_present(pm_arena *a, uint64_t from, uint64_t to)
         pm__set_bit((_Atomic uint64_t *)a->present, c);
 }
 
+void pm__set_absent(pm_arena *a, uint64_t from, uint64_t to)
+{
+    for (uint64_t c = from; c < to; c++)
+        atomic_fetch_and((_Atomic uint64_t *)&a->present[c / 64], ~(UINT64_C(1) << c % 64));
+}
+
 bool pm__warm_from(pm_arena *a, uint64_t end, uint64_t fresh)
 {
     if (fresh < LARGE)
@@ -54,6 +60,11 @@ static int make(pm_arena *a, uint64_t from, uint64_t to)
     pm__set_present(a, from, to);
     madvise(at, len, MADV_DONTNEED);
     return PM_OK;
+}
+
+void pm_warm_not(pm_arena *a)
+{
+    pm_a64_store(&a->h->warm_from, 0);
 }
 
 uint64_t pm_warm(pm_arena *a)

@@ -28,6 +28,7 @@ static inline bool pm__is_present(const pm_arena *a, uint64_t chunk)
     return pm__bit((const _Atomic uint64_t *)a->present, chunk);
 }
 void pm__set_present(pm_arena *a, uint64_t from, uint64_t to);
+void pm__set_absent(pm_arena *a, uint64_t from, uint64_t to);
 
 /* A copy that ends at `end`, of the heap, is about to fill `fresh` bytes in a row that do not exist. Whether
  * they are enough to have the keeper go on from there; then it is rung. */
@@ -37,5 +38,7 @@ bool pm__warm_from(pm_arena *a, uint64_t end, uint64_t fresh);
  * 16 MB in some 5 ms. How many bytes; 0 when there is nothing to do, or this kernel (before Linux 5.14)
  * cannot. No lock; others put meanwhile. */
 uint64_t pm_warm(pm_arena *a);
+/* By the keeper: not this time. What was asked for is not made later, when nobody wants it any more. */
+void pm_warm_not(pm_arena *a);
 
 #endif

@@ -1,26 +1,14 @@
 /* test_retire.c - a guest that leaves a session which goes on. */
-#include "world.h"
+#include "filled.h"
 
 enum { BIG = 300000, FEW = 24 };
-
-static pm_ref build(const world *w, uint64_t size, int fill)
-{
-    pm_ref ref;
-    char *bytes = malloc(size);
-    memset(bytes, fill, size);
-    DO(pm_create(w->a, PM_WAIT, size, NULL, 0, &ref));
-    DO(pm_write(w->a, ref.slot, 0, bytes, size));
-    DO(pm_seal(w->a, PM_WAIT, ref.slot, false));
-    free(bytes);
-    return ref;
-}
 
 static void hold(world *w, uint64_t small)
 {
     for (uint64_t i = 0; i < small; i++)
         DO(pm_put(w->a, PM_WAIT, &i, sizeof i, &w->b->refs[10 + i]));
-    w->b->refs[1] = build(w, BIG, 1);
-    w->b->refs[2] = build(w, BIG, 2);
+    w->b->refs[1] = put_filled(w, BIG, 1);
+    w->b->refs[2] = put_filled(w, BIG, 2);
     DO(pm_pin(w->a, w->b->refs[2].slot));
     DO(pm_pin(w->a, w->b->refs[2].slot));
     DO(pm_hold(w->a, PM_WAIT, w->b->refs[0]));
@@ -70,7 +58,7 @@ TEST(guest_that_left_keeps_what_it_sees_and_nothing_else)
 {
     world w = world_new();
     pm_stats then = stats(&w);
-    pm_ref mine = w.b->refs[0] = build(&w, BIG, 0);
+    pm_ref mine = w.b->refs[0] = put_filled(&w, BIG, 0);
     pid_t pid = spawn_kind(&w, PM_GUEST, join_leave_and_wait);
     AWAIT(w.b->word[0] == 1);
     clean(&w);
@@ -107,7 +95,7 @@ TEST(unpin_of_a_guest_that_left_is_deferred)
 {
     world w = world_new();
     pm_stats then = stats(&w);
-    pm_ref mine = w.b->refs[0] = build(&w, BIG, 0);
+    pm_ref mine = w.b->refs[0] = put_filled(&w, BIG, 0);
     pid_t pid = spawn_kind(&w, PM_GUEST, unpin_beside_the_lock);
     AWAIT(w.b->word[0]);
     CHECK(!alive(&w, w.b->refs[2]));
@@ -127,7 +115,7 @@ static void join_and_hold_a_few(world *w)
 
 static void put_mine(world *w)
 {
-    w->b->refs[0] = build(w, BIG, 0);
+    w->b->refs[0] = put_filled(w, BIG, 0);
 }
 
 static void drop_mine(world *w, bool died)

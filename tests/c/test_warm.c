@@ -37,6 +37,18 @@ TEST(nothing_is_made_for_small_objects)
     pm_close(w.a);
 }
 
+TEST(what_was_not_made_is_not_made_later)
+{
+    world w = world_of(HEAP, 4);
+    put_filled(&w, BIG, 1);
+    CHECK(pm_a64_load(&w.a->h->warm_from));
+    pm_warm_not(w.a);
+    CHECK(warm_all(&w) == 0);
+    put_filled(&w, BIG, 2);
+    CHECK(warm_all(&w) > 0);
+    pm_close(w.a);
+}
+
 TEST(nothing_is_made_behind_the_heap)
 {
     world w = world_of(HEAP, 4);

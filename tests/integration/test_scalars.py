@@ -26,17 +26,8 @@ class Metres(np.float64):
     pass
 
 
-class Unusual(type):
-    """Whose classes have no hash."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(cls, other: object) -> bool:
-        raise RuntimeError
-
-
-class Odd(metaclass=Unusual):
-    __module__ = "numpy.somewhere"
+class Odd:
+    __module__ = "numpy"
 
 
 def same(found: Any, value: Any) -> bool:

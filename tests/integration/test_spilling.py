@@ -434,7 +434,7 @@ def test_a_line_says_that_it_has_begun_and_the_report_what_is_there(no_session: 
         refs = [plasmid.put(np.full({PART // 8}, n)) for n in range(20)]
         text = memory_summary()
         print("on disk" in text, "spilled" in text, " disk " in text)
-        print(f"from less than {{{STORE} // 16:,}} free bytes on" in text)
+        print(f"while less than {{{STORE} // 16:,}} bytes are free" in text)
         """
     )
     assert out == "False\nTrue True True\nTrue\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ MB = 1 << 20
 STORE = 512 * MB
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU: nothing is made")
 def test_memory_is_made_ahead_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLASMID_WARM_SECONDS", "0.5")
     plasmid.init(num_cpus=1, object_store_memory=STORE)
@@ -24,9 +26,7 @@ def test_memory_is_made_ahead_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> 
     assert (plasmid.get(ref) == 7).all()
 
 
-def test_a_session_that_puts_nothing_large_has_nothing_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_session_that_puts_nothing_large_has_nothing_made() -> None:
     plasmid.init(num_cpus=1, object_store_memory=STORE)
     had = backed()
     refs = [plasmid.put(np.full(MB, n, np.uint8)) for n in range(10)]

@@ -921,6 +921,10 @@ cdef class Arena:
             made = _c.pm_warm(a)
         return made
 
+    def warm_not(self):
+        """Have warm() do nothing until a large object meets such memory again."""
+        _c.pm_warm_not(self.live())
+
     @property
     def serializers(self):
         """How often count_serializers() was called in this session."""

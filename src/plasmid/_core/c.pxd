@@ -573,6 +573,7 @@ cdef extern from "plasmid.h" nogil:
 
     int pm_trim(pm_arena *a, uint64_t keep, uint64_t *given)
     uint64_t pm_warm(pm_arena *a)
+    void pm_warm_not(pm_arena *a)
     int pm_check(pm_arena *a, char *why, size_t length)
     int pm_stats_read(pm_arena *a, pm_patience how, pm_stats *out)
     int pm_dump(pm_arena *a, uint64_t most, char **text)

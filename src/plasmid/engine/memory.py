@@ -97,7 +97,8 @@ def summary(report: dict[str, Any]) -> str:
     spilled = (
         f"; on disk {totals['spilled_objects']:,} objects of {totals['spilled_bytes']:,} bytes, "
         f"{totals['spilled_bytes_ever']:,} bytes spilled and {totals['restored_bytes_ever']:,} "
-        f"restored so far, from less than {totals['watermark_bytes']:,} free bytes on"
+        f"restored so far; objects go there while less than {totals['watermark_bytes']:,} bytes "
+        "are free"
     )
     waits = f"; {totals['waits']:,} times something had to wait for room"
     return (

@@ -41,5 +41,10 @@ class Warmer:
 
     def look(self) -> None:
         """Warm a piece, if some is wanted and there is enough."""
-        wanted = self._is_worth_it and self._arena.is_cold
-        self._goes_on = wanted and self._left() > TO_SPARE and self._arena.warm() > 0
+        self._goes_on = False
+        if not self._arena.is_cold:
+            return
+        if self._is_worth_it and self._left() > TO_SPARE:
+            self._goes_on = self._arena.warm() > 0
+        else:
+            self._arena.warm_not()
